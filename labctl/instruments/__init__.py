@@ -1,0 +1,1 @@
+"""What a driver is: link, base class, capabilities, derived instruments, errors."""
