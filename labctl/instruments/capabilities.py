@@ -92,6 +92,22 @@ class TimeTagger(Protocol):
         """Dead time of an input; returns the value that the hardware realises."""
         ...
 
+    def set_conditional_filter(self, trigger: list[int], filtered: list[int]) -> None:
+        """Pass only the first tag of each `filtered` input after a tag of a `trigger` input; [] passes all."""
+        ...
+
+
+class Excitation(Protocol):
+    """The visible excitation at the sample, in the unit that the physics uses."""
+
+    mean_excitons: Parameter  # mean number of excitons made by one pulse
+
+
+class MirField(Protocol):
+    """The mid-infrared field at the sample."""
+
+    field: Parameter  # V/m, vacuum peak field at the emitter
+
 
 def missing_members(instrument: object, capability: type) -> list[str]:
     """Members of `capability` that `instrument` lacks, in order; empty when it fits."""
