@@ -226,7 +226,7 @@ class SrsDg645(LabInstrument):
             vals=vals.Ints(1, 2**32 - 1),
         )
         self.burst_delay = self._add_number(
-            "burst_delay", "BURD", "s", 0, MAX_DELAY_S, 12, "From the trigger to the first cycle, on a 5 ps grid."
+            "burst_delay", "BURD", "s", 0, MAX_DELAY_S, 12, "From trigger to first cycle, on a 5 ps grid."
         )
         self.burst_period = self._add_number(
             "burst_period", "BURP", "s", 100e-9, MAX_DELAY_S, 12, "From one cycle of a burst to the next."

@@ -145,7 +145,6 @@ class SrsDg645Sim(SimDevice):
                 if not ASSUMED["chain_goes_on_after_error"]:
                     break
                 continue
-            self._note_events()
             self._drive_world()
             if answer is not None:
                 answers.append(answer)
@@ -252,16 +251,17 @@ class SrsDg645Sim(SimDevice):
 
     def _read_events(self) -> str:
         events, self._events = self._events, 0
-        return str(events)
+        # settings that cannot be met are shown at once, without waiting for the next trigger
+        return str(events | RATE * self._outputs.overruns())
 
     def _note_events(self) -> None:
-        """Remember what has happened since the last look; called before and after every command."""
+        """Remember what has happened since the last look; called before every command."""
         before_ps, self._events_until_ps = self._events_until_ps, self.world.now_ps
         outputs = self._outputs
         period_ps = outputs.trigger_period_ps()
         if period_ps is not None and self.world.now_ps // period_ps > before_ps // period_ps:
-            self._events |= TRIG | END_OF_DELAY | END_OF_BURST * outputs.burst
-        self._events |= RATE * outputs.overruns() | PLL_UNLOCK * self._pll_unlocked
+            self._events |= TRIG | END_OF_DELAY | END_OF_BURST * outputs.burst | RATE * outputs.overruns()
+        self._events |= PLL_UNLOCK * self._pll_unlocked
         self._events |= INHIBIT * bool(outputs.values["INHB"] and ASSUMED["inhibit_input_active"])
 
     def _drive_world(self) -> None:
