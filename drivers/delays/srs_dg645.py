@@ -186,7 +186,7 @@ class SrsDg645(LabInstrument):
     """
 
     def __init__(
-        self, name: str, address: str, *, clock: Clock | None = None, timeout_s: float = 5.0
+        self, name: str, address: str, *, clock: Clock | None = None, timeout_s: float = 10.0
     ) -> None:
         self._wire = Link(address, whole_lines, instrument=name, timeout_s=timeout_s, resync=b"\n")
         super().__init__(name, self._wire, clock=clock)
