@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from qcodes import validators as vals
 from qcodes.instrument import Instrument
+from qcodes.parameters import ParameterBase
 
 from drivers.delays.sim.srs_dg645 import SrsDg645Sim
 from drivers.delays.srs_dg645 import SrsDg645
@@ -35,6 +36,7 @@ from labctl.instruments.derived import (
     peak_field,
     pulse_energy,
 )
+from labctl.instruments.derived.parents import limits_of
 from labctl.instruments.errors import CommandRejected, NotReady
 from labctl.twin.knobs import PulseTrain
 from tests.drivers.dg645_host import FakeWorld, TcpHost
@@ -60,7 +62,7 @@ class FakeRotator(LabInstrument):
         self._angle = low
         self.moves: list[float] = []
         self.failures = 0
-        self.angle = self.add_parameter(
+        self.angle: ParameterBase = self.add_parameter(
             "angle", unit="deg", get_cmd=lambda: self._angle, set_cmd=self._move, vals=vals.Numbers(low, high)
         )
 
@@ -131,7 +133,7 @@ def test_limits_of_the_attenuator() -> None:
 def test_limits_of_the_rotator_limit_the_transmission(low: float, high: float) -> None:
     rotator = FakeRotator(low, high)
     att = attenuator(rotator)
-    lowest, highest = att.transmission.vals.valid_values
+    lowest, highest = limits_of(att.transmission)
     assert 1e-3 <= lowest < highest <= 1.0
     for transmission in (lowest, (lowest + highest) / 2, highest):
         att.transmission(transmission)
@@ -164,8 +166,8 @@ class FakeMeter(LabInstrument):
 
     def __init__(self) -> None:
         super().__init__(fresh("meter"))
-        self.power = self.add_parameter("power", unit="W", get_cmd=lambda: 1e-6, set_cmd=False)
-        self.wavelength = self.add_parameter(
+        self.power: ParameterBase = self.add_parameter("power", unit="W", get_cmd=lambda: 1e-6, set_cmd=False)
+        self.wavelength: ParameterBase = self.add_parameter(
             "wavelength", unit="m", set_cmd=None, initial_value=405e-9, vals=vals.Numbers(4e-7, 1.1e-6)
         )
 
@@ -209,7 +211,7 @@ def test_field_is_set_through_the_transmission() -> None:
     for value in (1e8, 5e8, 1.0e9):
         field.field(value)
         assert field.field() == pytest.approx(value, rel=1e-9)
-    field.field(field.field.vals.valid_values[1])
+    field.field(limits_of(field.field)[1])
     assert att.transmission() == pytest.approx(1.0)
     assert field.pulse_energy() == pytest.approx(1.199e-6)
     assert field.state_text() == "12.003 MV/cm, 1.2e-06 J"
@@ -295,6 +297,13 @@ def test_safe_shutter_with_half_a_command_on_the_wire(generator: SrsDg645, world
     assert world.knobs.mir_gate_v == 0.0
 
 
+def test_safe_never_raises_on_a_lost_connection(generator: SrsDg645) -> None:
+    shutter = GateShutter(fresh("gate"), generator=generator)
+    generator._wire.close()
+    report = shutter.safe()
+    assert not report.safe and "connection is closed" in report.steps[0]
+
+
 def test_diode_starts_dark_and_free_running(diode: PulsedDiode, world: FakeWorld) -> None:
     assert not diode.enabled() and not diode.synchronised()
     assert diode.rate() == diode.mean_rate() == 2.5e6
@@ -337,7 +346,7 @@ def test_diode_limits(diode: PulsedDiode, generator: SrsDg645) -> None:
     for bad in (500.0, 2e7):
         with pytest.raises(ValueError, match="rate"):
             diode.rate(bad)
-    for rate in diode.rate.vals.valid_values:
+    for rate in limits_of(diode.rate):
         diode.rate(rate)
         assert diode.rate() == pytest.approx(rate, rel=1e-6)
     with pytest.raises(ValueError, match="do not fit between triggers"):
