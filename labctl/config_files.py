@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from labctl.errors import LabctlError
 from labctl.loading import nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class ConfigError(ValueError):
+class ConfigError(LabctlError, ValueError):
     """A configuration file that cannot be used; the message is `file:line: what, and what is expected`."""
 
 

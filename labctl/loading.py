@@ -19,10 +19,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from labctl.errors import LabctlError
+
 SEARCH_PATH_VARIABLE = "LABCTL_PATH"
 
 
-class NotFound(LookupError):
+class NotFound(LabctlError, LookupError):
     """Nothing has this name; the message gives the nearest one and where it was looked for."""
 
 

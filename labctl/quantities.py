@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
+from labctl.errors import LabctlError
+
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
 
@@ -21,7 +23,7 @@ _PREFIXES = {"f": "1e-15", "p": "1e-12", "n": "1e-9", "u": "1e-6", "µ": "1e-6",
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*$")
 
 
-class QuantityError(ValueError):
+class QuantityError(LabctlError, ValueError):
     """A text that is not a quantity of the expected dimension."""
 
 

@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+from labctl.errors import LabctlError
 from labctl.quantities import QuantityError, format_quantity, parse_quantity
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
 
 
-class SweepError(ValueError):
+class SweepError(LabctlError, ValueError):
     """A text that is not an axis."""
 
 

@@ -17,12 +17,13 @@ from typing import Any
 from labctl.bench.config import BenchConfig, InstrumentConfig, load_bench
 from labctl.bench.twin_client import TwinClock, TwinProcess, start_twin
 from labctl.clock import Clock, WallClock
+from labctl.errors import LabctlError
 from labctl.instruments.base import Identity, LabInstrument, SafeReport
 from labctl.instruments.capabilities import missing_members
 from labctl.loading import find_config, load_object, nearest
 
 
-class BenchError(RuntimeError):
+class BenchError(LabctlError, RuntimeError):
     """The bench cannot be opened, or lacks what is asked of it."""
 
 
