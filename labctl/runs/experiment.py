@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -88,6 +88,10 @@ class Experiment(BaseModel):
 
     def duration_s(self) -> float:
         """Bench time that the acquisitions will take, for progress and ETA."""
+        raise NotImplementedError
+
+    def scaled(self, factor: float) -> Self:
+        """The same experiment with acquisitions that take `factor` times the bench time."""
         raise NotImplementedError
 
     @classmethod
