@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.store import RunData, StoredAcquisition
+from labctl.store import Acquisition, RunData
 from labctl.timetags import Accumulator, IntensityTrace, SyncedTrace
 
 
-def replay(data: RunData, acquisition: StoredAcquisition, *accumulators: Accumulator) -> None:
+def replay(data: RunData, acquisition: Acquisition, *accumulators: Accumulator) -> None:
     """Feed the tags of one acquisition to the accumulators."""
     for block in data.tag_blocks(acquisition):
         for accumulator in accumulators:
@@ -17,7 +17,7 @@ def replay(data: RunData, acquisition: StoredAcquisition, *accumulators: Accumul
 
 
 def counts_per_period(
-    data: RunData, acquisition: StoredAcquisition, channels: list[int], sync: int, period_s: float
+    data: RunData, acquisition: Acquisition, channels: list[int], sync: int, period_s: float
 ) -> tuple[NDArray[np.int64], bool]:
     """Counts in the consecutive intervals between sync tags, and whether there were sync tags at all.
 

@@ -21,6 +21,7 @@ from labctl.store import RunWriter
 from labctl.sweeps import Axis, visits
 from labctl.timetags import Accumulator, TagBlock
 
+_NO_SWEEP = ("single", 0)
 _SWITCHES = ("emission", "enabled", "open")
 
 
@@ -92,7 +93,7 @@ class Run:
         self._records = records
         self._slice_s = slice_s
         self._progress: Progress = progress or Silent()
-        self._place: tuple[str, int] = ("", -1)
+        self._place = _NO_SWEEP
 
     @contextmanager
     def emission(self, *sources: Any) -> Iterator[None]:
@@ -144,15 +145,19 @@ class Run:
             self._place = (name, index)
             yield point
             self._commit(point, {axis_name: points.unit})
-            self._place = ("", -1)
+            self._place = _NO_SWEEP
             self._stop_if(AFTER_POINT)
 
     def acquire(
-        self, tagger: Any, dwell_s: float, *accumulators: Accumulator, channels: list[int]
+        self, tagger: Any, dwell_s: float, *accumulators: Accumulator, channels: list[int], label: str = ""
     ) -> Acquisition:
-        """Take tags of `channels` for `dwell_s`; they flow into the accumulators and into the store."""
+        """Take tags of `channels` for `dwell_s`; they flow into the accumulators and into the store.
+
+        label: name in the file of an acquisition outside a sweep.
+        """
         names = {channel: str(channel) for channel in channels}
-        number = self._writer.begin_acquisition(names, *self._place, self.bench.clock.now())
+        sweep, index = (label, 0) if label else self._place
+        number = self._writer.begin_acquisition(names, sweep, index, self.bench.clock.now())
         counts = dict.fromkeys(channels, 0)
         live_ps = 0
         for block in tagger.stream(channels, dwell_s, self._slice_s):
