@@ -21,6 +21,9 @@ from labctl.errors import LabctlError
 from labctl.instruments.base import Identity, LabInstrument, SafeReport
 from labctl.instruments.capabilities import missing_members
 from labctl.loading import find_config, load_object, nearest
+from labctl.quantities import parse_quantity
+
+_UNITS = {"s": "s", "m": "m", "w": "W", "j": "J", "v": "V", "k": "K", "hz": "Hz", "deg": "deg"}
 
 
 class BenchError(LabctlError, RuntimeError):
@@ -178,7 +181,8 @@ def _build(bench: Bench, name: str) -> LabInstrument:
     arguments: dict[str, Any] = {k: bench.instruments[used] for k, used in config.uses.items()}
     positional = [name] if config.address is None else [name, _resolve(bench, config)]
     try:
-        instrument = driver(*positional, clock=bench.clock, **arguments, **config.options)
+        options = {key: _si(key, value) for key, value in config.options.items()}
+        instrument = driver(*positional, clock=bench.clock, **arguments, **options)
     except TypeError as error:
         known = [p for p in inspect.signature(driver).parameters if p not in {"name", "address", "clock"}]
         if not any(word in str(error) for word in ("unexpected keyword", "missing", "positional")):
@@ -191,6 +195,12 @@ def _build(bench: Bench, name: str) -> LabInstrument:
     return instrument
 
 
+def _si(option: str, value: Any) -> Any:
+    """Text with a unit as a number, where the name of the option ends in the unit: `zero_s: 5 us`."""
+    unit = _UNITS.get(option.rpartition("_")[2])
+    return parse_quantity(value, unit) if unit and isinstance(value, str) else value
+
+
 def _start(bench: Bench, name: str, instrument: LabInstrument) -> None:
     bench.instruments[name] = instrument
     bench.identities[name] = instrument.start(bench.config.instruments[name].identity)
@@ -201,11 +211,11 @@ def _resolve(bench: Bench, config: InstrumentConfig) -> str:
     if not address.startswith("twin://"):
         return address
     assert bench.twin is not None
-    devices = bench.twin.devices
+    devices = bench.twin.client.hello()["devices"]
     device = address.removeprefix("twin://")
     if device not in devices:
         raise BenchError(f"{bench.file}: the twin has no device {device!r}{nearest(device, devices)}")
-    return str(devices[device])
+    return str(devices[device]["address"])
 
 
 def _close_all(bench: Bench) -> None:
