@@ -137,6 +137,11 @@ class Timekeeper:
         """Name of the client that owns the time, None if nobody does."""
         return self._client if self._holder is not None else None
 
+    @property
+    def time_ps(self) -> int:
+        """World time for those who hold the lock."""
+        return self._world.now_ps
+
     def now_ps(self) -> int:
         """World time; waits for a step that is being computed."""
         with self.lock:
