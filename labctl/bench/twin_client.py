@@ -51,15 +51,15 @@ class _Line:
             raise TwinError(f"no twin answers at {address} ({error}); is it still running?") from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def ask(self, op: str, timeout_s: float, **fields: Any) -> dict[str, Any]:
+    def ask(self, op: str, wall_s: float, /, **fields: Any) -> dict[str, Any]:
         with self._lock:
             self._number += 1
             request = {"op": op, "id": self._number, **fields}
             try:
-                reply = self._exchange(request, time.monotonic() + timeout_s)
+                reply = self._exchange(request, time.monotonic() + wall_s)
             except TimeoutError:
                 raise TwinError(
-                    f"twin {self._address}: no answer to {op!r} within {timeout_s:g} s of wall time; "
+                    f"twin {self._address}: no answer to {op!r} within {wall_s:g} s of wall time; "
                     f"see the log of the twin"
                 ) from None
             except OSError as error:

@@ -19,8 +19,9 @@ from typing import Any
 from labctl.twin.control import ControlServer, Twin
 from labctl.twin.device import SimDevice
 from labctl.twin.faults import FaultBook
-from labctl.twin.host import DevicePort, DeviceSpec, Host, make_host
+from labctl.twin.host import DeviceSpec, Host, make_host
 from labctl.twin.presence import Presence, process_alive
+from labctl.twin.session import DevicePort
 from labctl.twin.timekeeper import Timekeeper
 
 WATCH_S = 1.0
@@ -116,7 +117,7 @@ class TwinProcess:
 
 
 def load_sim(name: str, spec: str) -> type[SimDevice]:
-    """The class "package.module:Class" of the device called `name`. Raises ValueError saying what is wrong."""
+    """The class "package.module:Class" of the device called `name`. Raises ValueError."""
     module_name, _, class_name = spec.partition(":")
     try:
         loaded = getattr(importlib.import_module(module_name), class_name)

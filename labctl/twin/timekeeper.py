@@ -28,7 +28,7 @@ class LeaseError(RuntimeError):
     """Somebody moved or wanted time that is not theirs."""
 
 
-class TwinClosed(RuntimeError):
+class TwinClosedError(RuntimeError):
     """The twin is shutting down."""
 
 
@@ -194,7 +194,7 @@ class Timekeeper:
         With no owner it waits for somebody else to move the world. Returns after one step or one wake-up.
         """
         if self._closed:
-            raise TwinClosed("the twin is shutting down")
+            raise TwinClosedError("the twin is shutting down")
         if self._holder is None:
             self.changed.wait()
         else:
@@ -223,7 +223,7 @@ class Timekeeper:
 
     def _require(self, holder: Hashable) -> None:
         if self._closed:
-            raise TwinClosed("the twin is shutting down")
+            raise TwinClosedError("the twin is shutting down")
         if self._holder != holder:
             who = f"owned by {self._client!r}" if self._holder is not None else "not owned by anybody"
             raise LeaseError(f"only the owner moves the world, and its time is {who}; take the lease first")

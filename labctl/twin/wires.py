@@ -11,6 +11,7 @@ import logging
 import os
 import select
 import socket
+import threading
 from typing import Protocol
 
 READ_BYTES = 65536
@@ -98,6 +99,8 @@ class PtyWire:
         os.set_blocking(self._master, False)
         self.path = os.ttyname(self._slave)
         self._alarm_read, self._alarm_write = os.pipe()
+        self._lock = threading.Lock()
+        self._closed = False
 
     def receive(self) -> bytes:
         while True:
@@ -110,7 +113,9 @@ class PtyWire:
     def send(self, data: bytes) -> None:
         rest = memoryview(data)
         while rest:
-            _, writable, _ = select.select([self._alarm_read], [self._master], [], OVERRUN_S)
+            alarm, writable, _ = select.select([self._alarm_read], [self._master], [], OVERRUN_S)
+            if alarm:
+                return
             if not writable:
                 _log.warning("%s: nobody reads; %d bytes are lost", self.path, len(rest))
                 return
@@ -118,8 +123,12 @@ class PtyWire:
                 rest = rest[os.write(self._master, rest) :]
 
     def hang_up(self) -> None:
-        os.write(self._alarm_write, b"!")
+        with self._lock:
+            if not self._closed:
+                os.write(self._alarm_write, b"!")
 
     def close(self) -> None:
-        for descriptor in (self._master, self._slave, self._alarm_read, self._alarm_write):
-            os.close(descriptor)
+        with self._lock:
+            self._closed = True
+            for descriptor in (self._master, self._slave, self._alarm_read, self._alarm_write):
+                os.close(descriptor)
