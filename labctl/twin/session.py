@@ -1,6 +1,6 @@
-"""A session serves one client of one simulated instrument. Its reader gives every write to the device with the
-world lock held and sends what is due; its sender brings the world to the due time of late replies, so that a
-device can hear "stop" while its answer is still to come.
+"""A session serves one client of one simulated instrument. Its reader gives every write to the device with
+the world lock held and sends what is due; its sender brings the world to the due time of late replies, so
+that a device can hear "stop" while its answer is still to come.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from labctl.twin.timekeeper import Timekeeper, TwinClosedError
 from labctl.twin.wires import Wire
 
 GRACE_S = 0.002
-"""Wall time that a late reply leaves to commands that are to start at the same world time (parallel moves)."""
+"""Wall time that a late reply leaves to other commands that are to start at the same world time."""
 TRANSCRIPT_ENTRIES = 4096
 TRANSCRIPT_BYTES = 4096
 HEARD_BYTES = 4096

@@ -1,4 +1,4 @@
-"""A world without light and a few small instruments, for tests of the host; also a twin program of its own."""
+"""A world without light and a small instrument, for tests of the host; also a twin program of its own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FakeWorld:
 
 
 class Stage(SimDevice):
-    """Commands end with LF. `MOVE s` answers DONE when the move is over, `POS?` and `STOP` at once."""
+    """Commands end with LF. `MOVE s` answers DONE s when the move is over, `POS?` and `STOP` at once."""
 
     def __init__(self, world: Any, name: str, banner: str = "", **options: Any) -> None:
         super().__init__(world, name, **options)
@@ -62,7 +62,7 @@ class Stage(SimDevice):
     def obey(self, command: str) -> Reply | None:
         word, _, rest = command.partition(" ")
         if word == "MOVE":
-            return Reply(b"DONE\n", self.world.now_ps + round(float(rest) * S))
+            return Reply(f"DONE {rest}\n".encode(), self.world.now_ps + round(float(rest) * S))
         if word == "SET":
             return None
         if word == "CRASH":
