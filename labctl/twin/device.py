@@ -74,6 +74,9 @@ class SimDevice:
         """Bytes from the client in any slicing; returns replies in order."""
         raise NotImplementedError
 
+    def released(self, reply: Reply) -> None:
+        """The world has come to the due time of a late reply, exactly; called before it is sent."""
+
     def disconnected(self) -> None:
         """The client is gone."""
 
