@@ -30,7 +30,7 @@ from .tags import BlockTable, EncodedChunk
 TEXT = h5py.string_dtype("utf-8")
 RESERVED = (
     *("plot", "instrument", "tags", "process", "events", "log", "twin", "run"),
-    *("title", "start_time", "end_time", "entry_identifier_uuid", "program_name"),
+    *("title", "start_time", "end_time", "entry_identifier_uuid", "program_name", "notes"),
 )
 ACQUISITION_COLUMNS = ("id", "index", "attempt", "begin_ps", "end_ps", "live_time_ps")
 GAP_COLUMNS = ("block", "begin_ps", "end_ps")
@@ -63,10 +63,13 @@ def _group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
     return group
 
 
-def _text(group: h5py.Group, name: str, text: str) -> h5py.Dataset:
+def _clean(text: str) -> str:
     # HDF5 text ends at a NUL, and UTF-8 has no lone surrogates
-    clean = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
-    return group.create_dataset(name, data=clean, dtype=TEXT)
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
+def _text(group: h5py.Group, name: str, text: str) -> h5py.Dataset:
+    return group.create_dataset(name, data=_clean(text), dtype=TEXT)
 
 
 def _write_entry(entry: h5py.Group, contents: RunContents, status: str) -> None:
@@ -134,7 +137,7 @@ def _write_columns(
     for name, values in columns.items():
         dtype = TEXT if values.dtype == object else values.dtype
         dataset = group.create_dataset(name, data=values, dtype=dtype)
-        unit = units.get(name, "")
+        unit = _clean(units.get(name, ""))
         dataset.attrs["long_name"] = f"{name.replace('_', ' ')} ({unit})" if unit else name.replace("_", " ")
         if unit:
             dataset.attrs["units"] = unit
@@ -209,22 +212,29 @@ def _write_tags(group: h5py.Group, blocks: BlockTable, chunks: Iterable[EncodedC
 
 
 def verify_run(path: Path, contents: RunContents) -> None:
-    """Read the file as any reader would and compare with the journal's contents.
+    """Read the file as any reader would and compare with the journal's contents, tags by their checksums.
 
-    Raises StoreError when a count or a checksum differs.
+    Raises StoreError when anything differs.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            entry = file["entry"]
-            for name, table in contents.sweeps.items():
-                _expect(path, f"rows of {name}", entry[name]["index"].size, table.columns["index"].size)
-            _expect(path, "events", entry["events/json"].size, len(contents.events))
-            _expect(path, "blocks", entry["tags/blocks/tags"].size, len(contents.blocks.tags))
-            _verify_tags(path, entry["tags"], contents.blocks.total)
-    except (OSError, RuntimeError, KeyError) as error:
-        if isinstance(error, StoreError):
-            raise
-        raise StoreError(f"{path}: the new file does not read back ({error}); the journal is kept") from error
+    found = load_run(path)
+    _expect(path, "sweeps", list(found.sweeps), list(contents.sweeps))
+    for name, table in contents.sweeps.items():
+        _verify_table(path, name, found.sweeps[name], table)
+    for part in ("header", "events", "log", "twin"):  # as JSON, where NaN equals NaN
+        _expect(path, part, to_json(getattr(found, part)), to_json(getattr(contents, part)))
+    for label, snapshot in contents.snapshots.items():
+        _expect(path, f"snapshot {label}", to_json(found.snapshots[label]), to_json(snapshot))
+    _expect(path, "acquisitions", found.acquisitions, contents.acquisitions)
+    _expect(path, "tag blocks", found.blocks, contents.blocks)
+    with h5py.File(path, "r") as file:
+        _verify_tags(path, file["entry/tags"], contents.blocks.total)
+
+
+def _verify_table(path: Path, sweep: str, found: SweepTable, wanted: SweepTable) -> None:
+    _expect(path, f"columns of {sweep}", list(found.columns), list(wanted.columns))
+    for name, values in wanted.columns.items():
+        same = np.array_equal(found.columns[name], values, equal_nan=values.dtype.kind == "f")
+        _expect(path, f"column {name} of {sweep}", same, True)
 
 
 def _verify_tags(path: Path, tags: h5py.Group, total: int) -> None:
@@ -242,9 +252,9 @@ def _verify_tags(path: Path, tags: h5py.Group, total: int) -> None:
         _expect(path, f"checksum of tags chunk {number}", found, int(crc))
 
 
-def _expect(path: Path, what: str, found: int, wanted: int) -> None:
+def _expect(path: Path, what: str, found: object, wanted: object) -> None:
     if found != wanted:
-        raise StoreError(f"{path}: {what}: {found} in the file, {wanted} in the journal; the journal is kept")
+        raise StoreError(f"{path}: {what}: the new file differs from the journal, kept; check the disk")
 
 
 def load_run(path: Path) -> RunContents:
@@ -291,7 +301,8 @@ def _load_json_list(group: h5py.Group) -> list[dict[str, Any]]:
 
 def _load_acquisitions(group: h5py.Group) -> list[Acquisition]:
     rows = _load_table_rows(group, ACQUISITION_COLUMNS, "channels")
-    return [Acquisition(**row, sweep=sweep) for row, sweep in zip(rows, group["sweep"].asstr()[...], strict=True)]
+    sweeps = group["sweep"].asstr()[...]
+    return [Acquisition(**row, sweep=sweep) for row, sweep in zip(rows, sweeps, strict=True)]
 
 
 def _load_blocks(tags: h5py.Group) -> BlockTable:

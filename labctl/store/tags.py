@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from labctl.timetags.block import Gap, TagBlock
 
 from .codec import CHUNK, ChunkCodec, checksum, pad, to_steps, to_times
+from .folder import RUN_FILE
 from .journal import Buffer, Record
 
 Tags = tuple[NDArray[np.int64], NDArray[np.int32]]
@@ -197,7 +198,11 @@ class JournalTags:
 
     @contextmanager
     def opened(self) -> Iterator[ReadChunk]:
-        """See `TagSource`."""
+        """See `TagSource`. Once the run is finished, the same stream is read from its file."""
+        if not self.path.exists():
+            with HDF5Tags(self.path.with_name(RUN_FILE)).opened() as read_finished_chunk:
+                yield read_finished_chunk
+            return
         decoder = ChunkEncoder()
         with self.path.open("rb") as file:
 

@@ -31,7 +31,7 @@ from .tags import TagEncoder
 
 SCHEMA_VERSION = 1
 STATUSES = ("success", "abort", "fail")
-Value = float | int | str | bool
+Value = float | int | str | bool | np.generic
 _PACKAGES = ("numpy", "scipy", "numba", "h5py", "hdf5plugin", "qcodes", "pyvisa", "pyserial", "pydantic")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -123,6 +123,7 @@ class RunWriter:
         self, channels: Mapping[int, str], sweep: str, index: int, bench_time_s: float, attempt: int = 0
     ) -> int:
         """Start a stretch of counting; returns its number, for `tags` and `end_acquisition`."""
+        _check_name(sweep)
         number = next(self._numbers)
         header = {"acquisition": number, "sweep": sweep, "index": int(index), "attempt": int(attempt)}
         names = {str(int(channel)): name for channel, name in channels.items()}
@@ -194,7 +195,7 @@ def _check_name(name: str, reserved: tuple[str, ...] = ()) -> None:
         raise ValueError(f"name {name!r}: use letters, digits and _, beginning with a letter{taken}")
 
 
-def _plain(name: str, value: Any) -> Value:
+def _plain(name: str, value: Any) -> float | int | str:
     plain = value.item() if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0 else value
     if not isinstance(plain, float | int | str):
         raise TypeError(f"value {name!r} is {type(value).__name__}; a row holds numbers, booleans and text")
