@@ -43,7 +43,7 @@ def block(times, channels, begin, end, **options):
 def test_refuses_overlap_and_another_epoch(make):
     accumulator = make()
     accumulator.update(empty(100, 200))
-    with pytest.raises(ValueError, match=r"\[150, 250\) ps .* 200 ps"):
+    with pytest.raises(ValueError, match=r"\[150, 250\) ps .*\(200 ps\)"):
         accumulator.update(empty(150, 250))
     with pytest.raises(ValueError, match=r"epoch 1 at 200 ps follows epoch 0"):
         accumulator.update(empty(200, 300, epoch=1))
