@@ -1,9 +1,10 @@
-"""What is in a tag file: audit, rates, correlations and decays of a recording, ready for JSON and for a figure."""
+"""What is in a tag file: its audit, rates, correlations and decays, ready for JSON and for a figure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations_with_replacement
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -83,8 +84,8 @@ class RateTrace:
 class RecordingReport:
     """Everything `analyze_recording` found out about one file.
 
-    records: TTTR records in the file. channels: tags by channel (999 T2 sync, 1000 + m markers). audit: findings,
-    one line each. pulsed and decays are empty for T2 files.
+    records: TTTR records in the file. channels: tags by channel (999 T2 sync, 1000 + m markers). audit:
+    findings, one line each. pulsed and decays are empty for T2 files.
     """
 
     file: str
@@ -121,7 +122,8 @@ def analyze_recording(
     """Audit and correlate a tag file.
 
     pairs: (first, second) channels; by default all first <= second of the first four photon channels present.
-    Correlations count pairs by lag t_second - t_first in half-open bins of bin_ps over [-window_ps, window_ps).
+    Correlations count pairs by lag t_second - t_first in half-open bins of bin_ps over
+    [-window_ps, window_ps).
     pulsed: for T3 files, count coincidences by pulse-number difference from -pulsed to pulsed.
 
     Where the clock of the file goes back, correlations and rates end there and the audit says so.
@@ -130,7 +132,9 @@ def analyze_recording(
     tagfile = read_tags(path)
     wanted = _default_pairs(tagfile) if pairs is None else [(int(a), int(b)) for a, b in pairs]
     if pulsed is not None and tagfile.mode != "T3":
-        raise ValueError(f"{tagfile.path.name} is a {tagfile.mode} file: pulse-number coincidences need T3 records")
+        raise ValueError(
+            f"{tagfile.path.name} is a {tagfile.mode} file: pulse-number coincidences need T3 records"
+        )
     findings = audit(tagfile)
     correlations, trace, stopped = _correlate_file(tagfile, wanted, window_ps, bin_ps)
     coincidences, decays = _by_pulse(tagfile, wanted, pulsed)
@@ -156,7 +160,7 @@ def _correlate_file(
     tagfile: TagFile, pairs: list[tuple[int, int]], window_ps: int, bin_ps: int
 ) -> tuple[list[PairCorrelation], RateTrace, list[str]]:
     trace = IntensityTrace(tagfile.photon_channels, max(tagfile.duration_ps // _TRACE_BINS, 1))
-    correlation = Correlation({c for pair in pairs for c in pair} or {0}, window_ps, bin_ps)
+    correlation = Correlation([c for pair in pairs for c in pair] or [0], window_ps, bin_ps)
     pipeline = Pipeline(trace, correlation)
     stopped = []
     try:
@@ -175,7 +179,7 @@ def _correlate_file(
 def _rate_trace(trace: IntensityTrace, tagfile: TagFile) -> RateTrace:
     bin_s = max(tagfile.duration_ps // _TRACE_BINS, 1) * 1e-12
     counts = trace.counts
-    return RateTrace(np.arange(counts.size) * bin_s, counts / bin_s)
+    return RateTrace(np.arange(counts.size, dtype=np.float64) * bin_s, counts / bin_s)
 
 
 def _by_pulse(
@@ -193,7 +197,7 @@ def _by_pulse(
             more = np.bincount(tags.dtimes[tags.channels == channel])
             histograms[channel] = _sum(histograms[channel], more)
     decays = [
-        Decay(channel, tagfile.resolution_ps * np.arange(counts.size + 1), counts)
+        Decay(channel, tagfile.resolution_ps * np.arange(counts.size + 1, dtype=np.float64), counts)
         for channel, counts in histograms.items()
     ]
     found = [PulsedPair(pair, counter.lags, counter.counts) for pair, counter in coincidences.items()]
@@ -242,7 +246,9 @@ def _add_g2_axis(axes: Axes, g2: G2) -> None:
     expected = float(np.mean(g2.expected))
     if expected <= 0:
         return
-    scale = axes.secondary_yaxis("right", functions=(lambda y: y / expected, lambda y: y * expected))
+    scale = axes.secondary_yaxis(
+        "right", functions=(partial(np.multiply, 1.0 / expected), partial(np.multiply, expected))
+    )
     scale.set_ylabel("g²")
 
 

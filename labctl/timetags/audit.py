@@ -1,7 +1,7 @@
 """Self-audit of a tag file: what in it contradicts its header, its clock or steady counting.
 
-Every finding is one line that names the record where it first shows. An empty list means that nothing was found,
-not that the light was what one hoped for.
+Every finding is one line that names the record where it first shows. An empty list means that nothing was
+found, not that the light was what one hoped for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class _Occurrence:
     record: int = -1
     size: int = 0
 
-    def see(self, piece: DecodedSlice, tagfile: TagFile, where: NDArray[np.bool_], sizes: NDArray[np.int64]) -> None:
+    def see(
+        self, piece: DecodedSlice, tagfile: TagFile, where: NDArray[np.bool_], sizes: NDArray[np.int64]
+    ) -> None:
         positions = np.flatnonzero(where)
         if positions.size and self.count == 0:
             first = int(positions[0])
@@ -117,7 +119,10 @@ def _look_at_photons(piece: DecodedSlice, tagfile: TagFile, scan: _Scan) -> None
 
 def _record_count(tagfile: TagFile, scan: _Scan) -> list[str]:
     if tagfile.stated_records <= 0 and tagfile.records:
-        return [f"header states no record count (measurement not finished?); the file holds {tagfile.records} records"]
+        return [
+            f"header states no record count (measurement not finished?); "
+            f"the file holds {tagfile.records} records"
+        ]
     if tagfile.surplus_records:
         return [
             f"header states {tagfile.stated_records} records, {tagfile.surplus_records} more follow "
@@ -130,7 +135,10 @@ def _unknown_records(tagfile: TagFile, scan: _Scan) -> list[str]:
     seen = scan.unknown
     if not seen.count:
         return []
-    return [f"{seen.count} special records of unknown kind, first at record {seen.record} (channel field {seen.size})"]
+    return [
+        f"{seen.count} special records of unknown kind, first at record {seen.record} "
+        f"(channel field {seen.size})"
+    ]
 
 
 def _clock_order(tagfile: TagFile, scan: _Scan) -> list[str]:
@@ -168,7 +176,9 @@ def _sync_rate(tagfile: TagFile, scan: _Scan) -> list[str]:
         findings += _sync_mismatch(stated, 1e12 / tagfile.sync_period_ps, "the header's own sync period")
     elapsed_ms = tagfile.header.get("TTResult_StopAfter", tagfile.header.get("StopAfter", 0))
     if elapsed_ms and scan.photons > 100:
-        findings += _sync_mismatch(stated, scan.last_clock / (elapsed_ms * 1e-3), "the sync count at the last tag")
+        findings += _sync_mismatch(
+            stated, scan.last_clock / (elapsed_ms * 1e-3), "the sync count at the last tag"
+        )
     return findings
 
 

@@ -51,7 +51,7 @@ class PairHistogram:
             self._feed_slice(times_ps[first : first + _SLICE], channels[first : first + _SLICE])
 
     def counts(self, a: int, b: int) -> NDArray[np.int64]:
-        """int64[2 * window_ps // bin_ps]: pairs by lag t_b - t_a. KeyError for a channel that is not watched."""
+        """int64[2 * window_ps // bin_ps]: pairs by lag t_b - t_a. KeyError for a channel not watched."""
         shape = (len(self.channels), len(self.channels), self.half_bins + 1)
         lags, edges = self._lags.reshape(shape), self._edges.reshape(shape)
         i, j = self._position(a), self._position(b)
@@ -123,7 +123,7 @@ def correlate(
     window_ps: int = 100_000,
     bin_ps: int = 1_000,
 ) -> NDArray[np.int64]:
-    """Number of pairs #{i != j: lo <= t_j - t_i < hi}, i on channel a, j on channel b, for each lag bin [lo, hi).
+    """Pairs #{i != j: lo <= t_j - t_i < hi}, i on channel a, j on channel b, for each lag bin [lo, hi).
 
     times_ps: int64[n], ascending (ties allowed, their order does not matter). channels: int32[n].
     Returns int64[2 * window_ps // bin_ps] over lags [-window_ps, window_ps). Simultaneous tags count in both
@@ -133,13 +133,17 @@ def correlate(
     times, numbers = np.asarray(times_ps), np.asarray(channels)
     if times.ndim != 1 or times.shape != numbers.shape:
         raise ValueError(f"times_ps {times.shape} and channels {numbers.shape} must be 1-d and of one length")
-    if times.size and not (np.issubdtype(times.dtype, np.integer) and np.issubdtype(numbers.dtype, np.integer)):
+    if times.size and not (
+        np.issubdtype(times.dtype, np.integer) and np.issubdtype(numbers.dtype, np.integer)
+    ):
         raise ValueError(f"times_ps and channels must be integers, got {times.dtype} and {numbers.dtype}")
     times = np.ascontiguousarray(times, np.int64)
     backwards = np.flatnonzero(times[1:] < times[:-1])
     if backwards.size:
         i = int(backwards[0])
-        raise ValueError(f"times_ps must be ascending: tag {i + 1} at {times[i + 1]} ps follows {times[i]} ps")
+        raise ValueError(
+            f"times_ps must be ascending: tag {i + 1} at {times[i + 1]} ps follows {times[i]} ps"
+        )
     histogram = PairHistogram((a, b), window_ps, bin_ps)
     histogram.feed(times, np.ascontiguousarray(numbers, np.int32))
     return histogram.counts(a, b)
@@ -176,7 +180,7 @@ class Correlation:
                 self._singles[channel] += int(np.count_nonzero(stretch.channels == channel))
 
     def counts(self, a: int, b: int) -> NDArray[np.int64]:
-        """int64[2 * window_ps // bin_ps]: pairs by lag t_b - t_a. KeyError for a channel that is not watched."""
+        """int64[2 * window_ps // bin_ps]: pairs by lag t_b - t_a. KeyError for a channel not watched."""
         return self._histogram.counts(a, b)
 
     def g2(self, a: int, b: int) -> G2:

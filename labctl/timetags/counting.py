@@ -37,9 +37,9 @@ class Counts:
 
 
 class IntensityTrace:
-    """Summed counts of `channels` in consecutive bins of bin_ps from the first block's begin; gaps stay as bins.
+    """Summed counts of `channels` in consecutive bins of bin_ps from the first block's begin.
 
-    A bin that a gap touches has counts only from its live part: see `live_ps`.
+    Gaps keep their bins: a bin that a gap touches has counts only from its live part, see `live_ps`.
     """
 
     def __init__(self, channels: Sequence[int], bin_ps: int) -> None:
@@ -82,7 +82,8 @@ class IntensityTrace:
         bins = (select(stretch, self._channels) - self.begin_ps) // self._bin_ps - first
         self._counts[first : last + 1] += np.bincount(bins, minlength=last + 1 - first)
         edges = self.begin_ps + self._bin_ps * np.arange(first, last + 2, dtype=np.int64)
-        self._live[first : last + 1] += np.diff(np.clip(edges, stretch.begin_ps, stretch.end_ps))
+        inside = np.clip(edges, stretch.begin_ps, stretch.end_ps)
+        self._live[first : last + 1] += inside[1:] - inside[:-1]
 
     def _make_room(self, n_bins: int) -> None:
         if n_bins > self._counts.size:
@@ -100,7 +101,8 @@ class IntensityTrace:
 class SyncedTrace:
     """Counts of `channels` between consecutive sync tags, for instance between mid-infrared pulses.
 
-    An interval longer than 1.5 periods (a missed sync) or broken by a gap is left out and counted in `skipped`.
+    An interval longer than 1.5 periods (a missed sync) or broken by a gap is left out and counted in
+    `skipped`.
     """
 
     def __init__(self, channels: Sequence[int], sync: int, period_ps: int) -> None:
@@ -175,7 +177,7 @@ class Pipeline:
         return self._watermark.live_time_ps
 
     def update(self, block: TagBlock) -> None:
-        """Take the next block; ValueError when it overlaps, goes back or changes the epoch, before any is fed."""
+        """Take the next block; ValueError, with none fed, when it overlaps, goes back or changes the epoch."""
         self._watermark.accept(block)
         for accumulator in self.accumulators:
             accumulator.update(block)

@@ -34,7 +34,10 @@ class G2:
 def garwood(
     counts: NDArray[np.int64], confidence: float = CONFIDENCE
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Exact central interval of a Poisson mean (F. Garwood, Biometrika 28, 437 (1936)): lower and upper limits."""
+    """Lower and upper limit of the exact central interval of a Poisson mean.
+
+    Source: F. Garwood, Biometrika 28, 437 (1936).
+    """
     from scipy.special import gammaincinv
 
     n = np.asarray(counts, dtype=np.float64)

@@ -49,7 +49,7 @@ class Header:
 
 
 def parse_header(name: str, data: bytes) -> Header:
-    """Parse the start of a tag file; `data` may be the whole file. TagFileError when it is not one we know."""
+    """Parse the start of a tag file. TagFileError when it is foreign, damaged or of an unknown type."""
     if data.startswith(PTU_MAGIC):
         return _ptu(name, data)
     if data.startswith(HT_MAGIC):
@@ -76,7 +76,9 @@ def _ptu(name: str, data: bytes) -> Header:
     unit_ps = _required(name, values, "MeasDesc_GlobalResolution") * 1e12
     n_records = int(values.get("TTResult_NumberOfRecords", 0))
     if kind.mode == "T2":
-        return Header(values, kind, _positive(name, "MeasDesc_GlobalResolution", unit_ps), None, n_records, offset)
+        return Header(
+            values, kind, _positive(name, "MeasDesc_GlobalResolution", unit_ps), None, n_records, offset
+        )
     dtime_ps = _positive(name, "MeasDesc_Resolution", _required(name, values, "MeasDesc_Resolution") * 1e12)
     period_ps = _positive(name, "MeasDesc_GlobalResolution", unit_ps)
     return Header(values, kind, dtime_ps, period_ps, n_records, offset)
@@ -155,7 +157,9 @@ _HT_CHANNELS = 696  # per channel: four settings, later one rate; all int32
 def _hydraharp(name: str, data: bytes) -> Header:
     version = data[16:22].split(b"\0")[0].decode("ascii", "replace")
     if version != "2.0":
-        raise TagFileError(f"{name}: HydraHarp file format {version} is not supported; supported are {SUPPORTED}")
+        raise TagFileError(
+            f"{name}: HydraHarp file format {version} is not supported; supported are {SUPPORTED}"
+        )
     values: dict[str, Any] = {"Ident": "HydraHarp", "FormatVersion": version}
     if len(data) < _HT_CHANNELS:
         raise TagFileError(f"{name}: truncated header, the file has only {len(data)} bytes")
@@ -165,7 +169,9 @@ def _hydraharp(name: str, data: bytes) -> Header:
     tail = rates + 4 * n_channels
     if not 0 <= n_channels <= 64 or len(data) < tail + 24:
         raise TagFileError(f"{name}: truncated or damaged header ({n_channels} channels, {len(data)} bytes)")
-    values.update({f"InputRate[{c}]": struct.unpack_from("<i", data, rates + 4 * c)[0] for c in range(n_channels)})
+    values.update(
+        {f"InputRate[{c}]": struct.unpack_from("<i", data, rates + 4 * c)[0] for c in range(n_channels)}
+    )
     numbers = struct.unpack_from("<4iq", data, tail)
     keys = ("SyncRate", "StopAfter", "StopReason", "ImgHdrSize", "NumRecords")
     values.update(zip(keys, numbers, strict=True))
@@ -174,7 +180,9 @@ def _hydraharp(name: str, data: bytes) -> Header:
         resolution = _positive(name, "BaseResolution", values["BaseResolution"])
         return Header(values, RECORD_TYPES[0x01010204], resolution, None, values["NumRecords"], offset)
     if values["MeasurementMode"] != 3:
-        raise TagFileError(f"{name}: measurement mode {values['MeasurementMode']} is neither T2 (2) nor T3 (3)")
+        raise TagFileError(
+            f"{name}: measurement mode {values['MeasurementMode']} is neither T2 (2) nor T3 (3)"
+        )
     if values["SyncRate"] <= 0:
         raise TagFileError(f"{name}: the header says SyncRate = {values['SyncRate']} Hz; T3 times need it")
     resolution = _positive(name, "Resolution", values["Resolution"])

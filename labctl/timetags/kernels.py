@@ -84,7 +84,7 @@ def count_pulse_pairs(
     lags: int,
     counts: NDArray[np.int64],
 ) -> None:
-    """Add pairs of photons (one of them in [first, n)) by pulse-number difference b minus a, |difference| <= lags.
+    """Add pairs of photons, the later in [first, n), by pulse-number difference b minus a up to +-lags.
 
     pulses: ascending times of the photons' pulses in the unit of `period`. A photon never pairs with itself.
     """

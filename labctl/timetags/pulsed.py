@@ -29,8 +29,9 @@ class PulsedPhotons:
 class PulseAssigner:
     """Gives each photon of `channels` its pulse; a photon waits while its sync has not arrived.
 
-    Syncs are strictly later than their photon with `sync_follows`, else at or before it. A photon whose sync is
-    more than 1.5 periods away has no pulse and is counted in `unassigned`, as is one whose sync a gap took away.
+    Syncs are strictly later than their photon with `sync_follows`, else at or before it. A photon whose sync
+    is more than 1.5 periods away has no pulse and is counted in `unassigned`, as is one whose sync a gap
+    took away.
     """
 
     def __init__(self, channels: Sequence[int], sync: int, period_ps: int, sync_follows: bool) -> None:
@@ -40,13 +41,16 @@ class PulseAssigner:
         if sync in channels:
             raise ValueError(f"channel {sync} cannot be both sync and photon channel")
         self.unassigned = 0
-        self._restart()
+        self._waiting_times: NDArray[np.int64] = np.empty(0, np.int64)
+        self._waiting_channels: NDArray[np.int32] = np.empty(0, np.int32)
+        self._last_sync: NDArray[np.int64] = np.empty(0, np.int64)
 
     def assign(self, stretch: Stretch) -> PulsedPhotons:
         """The photons whose pulse is known by the end of `stretch` and was not known before."""
         if not stretch.continues:
             self.unassigned += self._waiting_times.size
-            self._restart()
+            self._waiting_times, self._waiting_channels = np.empty(0, np.int64), np.empty(0, np.int32)
+            self._last_sync = np.empty(0, np.int64)
         photon = np.isin(stretch.channels, self._channels)
         times = np.concatenate([self._waiting_times, stretch.times_ps[photon]])
         channels = np.concatenate([self._waiting_channels, stretch.channels[photon]])
@@ -79,15 +83,11 @@ class PulseAssigner:
         pulses = own[near] - ahead_ps
         return PulsedPhotons(channels[near], pulses, times[near] - pulses)
 
-    def _restart(self) -> None:
-        self._waiting_times, self._waiting_channels = np.empty(0, np.int64), np.empty(0, np.int32)
-        self._last_sync = np.empty(0, np.int64)
-
 
 class PulsePairs:
     """Counts pairs by pulse-number difference (b minus a) over photons that arrive in pulse order.
 
-    Difference = round(pulse distance / period), halves away from zero, so that swapping a and b mirrors `counts`.
+    Difference = round(pulse distance / period), halves away from zero: swapping a and b mirrors `counts`.
     """
 
     def __init__(self, lags: int, period: int) -> None:
@@ -117,9 +117,9 @@ class PulsePairs:
 class PulsedCorrelation:
     """Coincidences of channels a and b by pulse-number difference, b's pulse minus a's, from -lags to lags.
 
-    sync, period_ps, sync_follows: see `PulseAssigner`. gate_ps: (lo, hi), keep photons with a micro-time modulo
-    the period in [lo, hi). `lags` and `counts` are int64[2 * lags + 1]. Blocks may be cut anywhere; no pair is
-    formed across a gap.
+    sync, period_ps, sync_follows: see `PulseAssigner`. gate_ps: (lo, hi), keep photons with a micro-time
+    modulo the period in [lo, hi). `lags` and `counts` are int64[2 * lags + 1]. Blocks may be cut anywhere;
+    no pair is formed across a gap.
     """
 
     def __init__(
@@ -186,11 +186,13 @@ class PulsedCorrelation:
 class DecayHistogram:
     """Micro-time histogram of one channel, modulo the period.
 
-    `edges_ps` is int64[n + 1] from 0 to period_ps in steps of bin_ps (the last bin is shorter when the period is
-    not a multiple); `counts` is int64[n].
+    `edges_ps` is int64[n + 1] from 0 to period_ps in steps of bin_ps (the last bin is shorter when the period
+    is     not a multiple); `counts` is int64[n].
     """
 
-    def __init__(self, channel: int, sync: int, bin_ps: int, period_ps: int, sync_follows: bool = True) -> None:
+    def __init__(
+        self, channel: int, sync: int, bin_ps: int, period_ps: int, sync_follows: bool = True
+    ) -> None:
         self._assigner = PulseAssigner((int(channel),), sync, period_ps, sync_follows)
         self._bin_ps = whole_ps("bin_ps", bin_ps)
         edges = np.arange(0, self._assigner.period_ps, self._bin_ps, dtype=np.int64)

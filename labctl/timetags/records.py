@@ -1,13 +1,14 @@
 """TTTR records: 32-bit words of PicoQuant instruments, decoded from one table of record types.
 
-Two layouts exist (PicoHarp 300 and HydraHarp); devices differ in the wrap of their time counter and in whether
-an overflow record carries a count. Sources: PicoQuant "Unified TTTR file format" and the HydraHarp 400,
-PicoHarp 300, TimeHarp 260 and MultiHarp 150 manuals, TTTR record formats.
+Two layouts exist (PicoHarp 300 and HydraHarp); devices differ in the wrap of their time counter and in
+whether an overflow record carries a count. Sources: PicoQuant "Unified TTTR file format" and the
+HydraHarp 400, PicoHarp 300, TimeHarp 260 and MultiHarp 150 manuals, TTTR record formats.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -25,7 +26,8 @@ UNKNOWN_CHANNEL = 2000
 class RecordType:
     """How to decode one kind of record.
 
-    wrap: ticks (T2) or syncs (T3) added by one overflow. counted: the overflow record carries how many (0 means 1).
+    wrap: ticks (T2) or syncs (T3) added by one overflow. counted: the overflow record says how many
+    (0 means 1).
     """
 
     device: str
@@ -35,7 +37,9 @@ class RecordType:
     counted: bool
 
 
-def _types(code: int, device: str, layout: str, t2_wrap: int, t3_wrap: int, counted: bool) -> dict[int, RecordType]:
+def _types(
+    code: int, device: str, layout: str, t2_wrap: int, t3_wrap: int, counted: bool
+) -> dict[int, RecordType]:
     return {
         code | 0x200: RecordType(device, "T2", layout, t2_wrap, counted),
         code | 0x300: RecordType(device, "T3", layout, t3_wrap, counted),
@@ -77,14 +81,13 @@ class Decoder:
         n = records.size
         # one spare place: the kernels write a tag before they know whether it is one
         channels, clock = np.empty(n + 1, np.int32), np.empty(n + 1, np.int64)
-        wrap, counted = self.kind.wrap, self.kind.counted
+        dtimes = np.empty(n + 1 if self.kind.mode == "T3" else 0, np.int32)
+        kernel = _KERNELS[self.kind.layout, self.kind.mode]
+        kept, self.overflow = kernel(
+            records, self.overflow, self.kind.wrap, self.kind.counted, channels, clock, dtimes
+        )
         if self.kind.mode == "T2":
-            kernel = _t2_picoharp if self.kind.layout == "picoharp" else _t2_hydraharp
-            kept, self.overflow = kernel(records, self.overflow, wrap, counted, channels, clock)
-            return Tags(channels[:kept], clock[:kept], np.zeros(kept, np.int32))
-        dtimes = np.empty(n + 1, np.int32)
-        kernel = _t3_picoharp if self.kind.layout == "picoharp" else _t3_hydraharp
-        kept, self.overflow = kernel(records, self.overflow, wrap, counted, channels, clock, dtimes)
+            return Tags(channels[:kept], clock[:kept], np.broadcast_to(np.int32(0), kept))
         return Tags(channels[:kept], clock[:kept], dtimes[:kept])
 
 
@@ -104,10 +107,11 @@ def _t2_hydraharp(
     counted: bool,
     channels: NDArray[np.int32],
     clock: NDArray[np.int64],
+    dtimes: NDArray[np.int32],
 ) -> tuple[int, int]:
     kept = 0
     for i in range(records.size):
-        record = np.int64(records[i])
+        record: Any = np.int64(records[i])
         field, value = record >> 25, record & 0x1FFFFFF
         channel = field
         if field >= 64 and field != 127:
@@ -133,7 +137,7 @@ def _t3_hydraharp(
 ) -> tuple[int, int]:
     kept = 0
     for i in range(records.size):
-        record = np.int64(records[i])
+        record: Any = np.int64(records[i])
         field, nsync = record >> 25, record & 0x3FF
         if field == 127:
             overflow += wrap * (max(nsync, 1) if counted else 1)
@@ -163,10 +167,11 @@ def _t2_picoharp(
     counted: bool,
     channels: NDArray[np.int32],
     clock: NDArray[np.int64],
+    dtimes: NDArray[np.int32],
 ) -> tuple[int, int]:
     kept = 0
     for i in range(records.size):
-        record = np.int64(records[i])
+        record: Any = np.int64(records[i])
         field, value = record >> 28, record & 0xFFFFFFF
         marker = record & 0xF
         if field == 15 and marker == 0:
@@ -191,7 +196,7 @@ def _t3_picoharp(
 ) -> tuple[int, int]:
     kept = 0
     for i in range(records.size):
-        record = np.int64(records[i])
+        record: Any = np.int64(records[i])
         field, dtime = record >> 28, record >> 16 & 0xFFF
         if field == 15 and dtime & 0xF == 0:
             overflow += wrap
@@ -201,3 +206,11 @@ def _t3_picoharp(
         dtimes[kept] = 0 if field == 15 else dtime
         kept += 1
     return kept, overflow
+
+
+_KERNELS = {
+    ("hydraharp", "T2"): _t2_hydraharp,
+    ("hydraharp", "T3"): _t3_hydraharp,
+    ("picoharp", "T2"): _t2_picoharp,
+    ("picoharp", "T3"): _t3_picoharp,
+}

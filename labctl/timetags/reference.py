@@ -1,4 +1,4 @@
-"""The definition of a correlation histogram in plain numpy: slow, obvious, and the judge of the fast kernel."""
+"""The definition of a correlation histogram in plain numpy: slow, and the judge of the fast kernel."""
 
 from __future__ import annotations
 

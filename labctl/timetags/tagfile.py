@@ -1,7 +1,8 @@
 """A tag file on disk as a stream of tag blocks: mapped, decoded slice by slice, never all in memory.
 
-Photon channels keep the number that the file gives them (0 is the first input of a HydraHarp). T2 sync records
-are channel 999 and a marker with bits m is channel 1000 + m, so that neither can be taken for a detector.
+Photon channels keep the number that the file gives them (0 is the first input of a HydraHarp). T2 sync
+records are channel 999 and a marker with bits m is channel 1000 + m, so that neither can be taken for a
+detector.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _SLICE = 1 << 20
 
 @dataclass(frozen=True)
 class DecodedSlice:
-    """Tags of the records [first_record, first_record + records.size), with those records; `overflow` at its end."""
+    """Tags of records.size records from first_record on, those records, and the overflow after them."""
 
     first_record: int
     records: NDArray[np.uint32]
@@ -47,7 +48,8 @@ class TagFile:
     """One tag file; see `read_tags`.
 
     mode: "T2" or "T3". resolution_ps: unit of T2 times or of T3 dtimes. sync_period_ps: T3 only, else None.
-    records: number of TTTR records in use; stated_records: as the header says (0 after an aborted measurement);
+    records: number of TTTR records in use; stated_records: as the header says (0 after an aborted
+    measurement);
     surplus_records: further whole records behind them. header: the file's own names and values.
     """
 
@@ -163,9 +165,10 @@ class TagFile:
 
 
 def read_tags(path: str | PathLike[str]) -> TagFile:
-    """Open a PicoQuant tag file: PTU (T2, T3; all record types in `records.RECORD_TYPES`) or HydraHarp HT2/HT3 2.0.
+    """Open a PicoQuant tag file: PTU (all types of `records.RECORD_TYPES`) or HydraHarp HT2/HT3 2.0.
 
-    Raises TagFileError, in one line, for a foreign, damaged or truncated file; OSError when it cannot be read.
+    Raises TagFileError, in one line, for a foreign, damaged or truncated file; OSError when it cannot be
+    read.
     """
     path = Path(path)
     with path.open("rb") as file:

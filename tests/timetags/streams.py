@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -33,7 +35,7 @@ def chunked(draw: st.DrawFn, channels: tuple[int, ...] = (1, 2, 3), max_size: in
 
 def cut_at(block: TagBlock, cuts: list[int]) -> list[TagBlock]:
     edges = [block.begin_ps, *cuts, block.end_ps]
-    return [part(block, lo, hi) for lo, hi in zip(edges, edges[1:], strict=False)]
+    return [part(block, lo, hi) for lo, hi in pairwise(edges)]
 
 
 def part(block: TagBlock, lo: int, hi: int) -> TagBlock:

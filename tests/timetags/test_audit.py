@@ -67,7 +67,9 @@ def test_t3_faults(tmp_path):
     )  # fmt: skip
     late, rate, marker = found
     shift = 700 * 10 // 1024
-    assert late.startswith(f"1 dtimes beyond the sync period, first at record {700 + shift}: dtime 2000 = 50000 ps")
+    assert late.startswith(
+        f"1 dtimes beyond the sync period, first at record {700 + shift}: dtime 2000 = 50000 ps"
+    )
     assert "states 4e+07 Hz" in rate and "gives 8e+07 Hz" in rate
     assert marker == f"markers present: 1 of bits 4; first at record {800 + 8_000 // 1024}"
 
@@ -85,7 +87,9 @@ def test_unknown_special_records(tmp_path):
     assert finding == "1 special records of unknown kind, first at record 33 (channel field 40)"
 
 
-@pytest.mark.parametrize(("stated", "match"), [(0, "states no record count"), (900, "more follow from record 900")])
+@pytest.mark.parametrize(
+    ("stated", "match"), [(0, "states no record count"), (900, "more follow from record 900")]
+)
 def test_record_count(tmp_path, stated, match):
     found = findings(tmp_path, encode(poisson_events(), T2_TYPE), n_records=stated)
     assert match in found[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -80,7 +82,7 @@ def test_intensity_trace_knows_its_dead_bins():
 
 def synced_by_definition(times, channels, period):
     syncs = times[channels == 3]
-    intervals = list(zip(syncs, syncs[1:], strict=False))
+    intervals = list(pairwise(syncs))
     kept = [(lo, hi) for lo, hi in intervals if hi - lo <= 1.5 * period]
     photons = times[np.isin(channels, [1, 2])]
     counts = [int(np.sum((photons >= lo) & (photons < hi))) for lo, hi in kept]

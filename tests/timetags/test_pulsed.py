@@ -69,7 +69,8 @@ def test_gate_and_decay_share_the_micro_time_axis(streams, follows, gate):
 
 
 def test_conditional_filter_keeps_only_the_syncs_after_photons():
-    # pulses every 400 ns; A in pulse 10 (5 ns after it), B in pulse 12; syncs of pulses 11 and 13 pass the filter
+    # pulses every 400 ns; A in pulse 10 (5 ns after it), B in pulse 12; syncs of pulses 11 and 13 pass the
+    # filter
     times = np.array([4_005_000, 4_400_000, 4_812_000, 5_200_010])
     channels = np.array([1, 3, 2, 3], np.int32)
     block = TagBlock(times, channels, 4_000_000, 6_000_000)

@@ -21,7 +21,9 @@ def t3_file(path, seed=2, n=3_000):
     nsync = np.sort(rng.integers(0, 20_000, n))
     channels, dtimes = rng.integers(0, 2, n), rng.integers(0, 400, n)
     order = np.lexsort((dtimes, nsync))
-    events = [Event(*row) for row in zip(*(x[order].tolist() for x in (channels, nsync, dtimes)), strict=True)]
+    events = [
+        Event(*row) for row in zip(*(x[order].tolist() for x in (channels, nsync, dtimes)), strict=True)
+    ]
     write_ptu(path, encode(events, T3_TYPE), T3_TYPE, global_resolution_s=10e-9, resolution_s=20e-12)
     return events
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -41,15 +42,13 @@ def event_lists(draw, family: int, mode: int, max_size: int = 40) -> list[Event]
 def aligned(events: list[Event]) -> list[Event]:
     """PicoHarp T2 markers have no low time bits: what the file can say about them."""
     wrap = 210_698_240
-    return [
-        Event(e.channel, e.clock - e.clock % wrap % 16) if e.channel > MARKER else e for e in events
-    ]
+    return [Event(e.channel, e.clock - e.clock % wrap % 16) if e.channel > MARKER else e for e in events]
 
 
 def all_tags(tagfile, max_tags):
     blocks = list(tagfile.blocks(max_tags))
     assert blocks[0].begin_ps == 0
-    assert all(one.end_ps == two.begin_ps for one, two in zip(blocks, blocks[1:], strict=False))
+    assert all(one.end_ps == two.begin_ps for one, two in pairwise(blocks))
     return np.concatenate([b.times_ps for b in blocks]), np.concatenate([b.channels for b in blocks])
 
 
@@ -179,7 +178,9 @@ def small_file(path: Path, **options) -> Path:
 def test_truncated_files_are_refused(tmp_path):
     whole = small_file(tmp_path / "a.ptu").read_bytes()
     (tmp_path / "short.ptu").write_bytes(whole[:-6])
-    with pytest.raises(TagFileError, match=r"short.ptu: truncated, the header says 20 records .* holds 18 .*record 18"):
+    with pytest.raises(
+        TagFileError, match=r"short.ptu: truncated, the header says 20 records .* holds 18 .*record 18"
+    ):
         read_tags(tmp_path / "short.ptu")
     (tmp_path / "header.ptu").write_bytes(whole[:300])
     with pytest.raises(TagFileError, match=r"truncated header, the file ends at byte 300"):
@@ -221,12 +222,16 @@ def test_unknown_record_type_is_named(tmp_path):
 
 def test_missing_and_impossible_header_values_are_named(tmp_path):
     whole = small_file(tmp_path / "a.ptu").read_bytes()
-    (tmp_path / "b.ptu").write_bytes(whole.replace(b"MeasDesc_GlobalResolution", b"MeasDesc_GlobalResolutiom"))
+    (tmp_path / "b.ptu").write_bytes(
+        whole.replace(b"MeasDesc_GlobalResolution", b"MeasDesc_GlobalResolutiom")
+    )
     with pytest.raises(TagFileError, match="no MeasDesc_GlobalResolution"):
         read_tags(tmp_path / "b.ptu")
     with pytest.raises(TagFileError, match="GlobalResolution = 0"):
         read_tags(small_file(tmp_path / "c.ptu", global_resolution_s=0.0))
-    (tmp_path / "d.ptu").write_bytes(whole.replace(struct.pack("<I", 0x20000008), struct.pack("<I", 0x7777), 1))
+    (tmp_path / "d.ptu").write_bytes(
+        whole.replace(struct.pack("<I", 0x20000008), struct.pack("<I", 0x7777), 1)
+    )
     with pytest.raises(TagFileError, match="unknown type 0x00007777"):
         read_tags(tmp_path / "d.ptu")
 
