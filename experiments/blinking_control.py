@@ -12,10 +12,11 @@ import random
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from pydantic import Field
 
-from labctl.analysis import dot_physics
 from labctl.analysis.telegraph import fit_blinking_control
 from labctl.instruments.capabilities import Excitation, MirField, PulsedSource, Shutter, TimeTagger
 from labctl.quantities import Hertz, Number, Seconds, VoltsPerMetre
@@ -113,27 +114,74 @@ class BlinkingControl(Experiment):
         return Analysis(fit.estimates, fit.verdict, notes, curves)
 
     def truth(self, twin: dict[str, Any]) -> dict[str, float]:
-        dot = twin["parameters"]["world"]["dot"]
-        rates = self._true_rates(twin)
-        off = rates["k_c"] / (rates["k_c"] + rates["k_d"])
-        p_d = dot_physics.kick_probability(self.field, dot["discharge_amplitude"], dot["discharge_field_v_per_m"])
-        on = dot_physics.kicked_occupancy(
-            rates["k_c"], rates["k_d"], rates["kick_period_s"], p_d, rates["ionisation_per_kick"]
-        ).mean
+        taken = list(twin["acquisitions"].values())
+        kicked = [t for t in taken if t["discharge_probability"] > 0]
+        if not kicked:
+            return {}
+        off = kicked[0]["p_t_stationary_without_kicks"]
+        on = kicked[0]["p_t_stationary"]
         return {
             "trion_fraction_off": off,
             "trion_fraction_on": on,
             "trion_fraction_ratio": on / off,
-            "k_c": rates["k_c"],
-            "k_d": rates["k_d"],
-            "p_d": p_d,
+            "k_c": kicked[0]["charging_rate_per_s"],
+            "k_d": kicked[0]["neutralisation_rate_per_s"],
+            "p_d": kicked[0]["discharge_probability"],
         }
 
-    def _true_rates(self, twin: dict[str, Any]) -> dict[str, float]:
-        raise NotImplementedError
-
     def plot(self, data: RunData, analysis: Analysis, figure: Figure) -> None:
-        pass
+        curves = analysis.curves
+        grid = figure.add_gridspec(2, 2)
+        traces = figure.add_subplot(grid[0, :])
+        bin_s = 0.01
+        histogram = figure.add_subplot(grid[1, 0])
+        for name, colour in (("off", "C3"), ("on", "C0")):
+            counts = rebinned(curves[name], round(bin_s / curves["interval_s"]))
+            shown = counts[: round(4 / bin_s)]
+            offset = 0 if name == "off" else 4
+            times = offset + np.arange(len(shown)) * bin_s
+            traces.plot(times, shown / bin_s / 1e3, lw=0.7, color=colour, label=f"MIR {name}")
+            edges = np.arange(0, max(counts.max(), 1) + 4, 4)
+            histogram.hist(
+                counts / bin_s / 1e3, edges / bin_s / 1e3, density=True, histtype="step", color=colour, label=f"MIR {name}"
+            )
+        traces.set_xlabel("time (s), the first 4 s of each")
+        traces.set_ylabel("count rate (kcps)")
+        traces.legend(loc="lower right", ncols=2)
+        traces.set_title(_title(analysis))
+        histogram.set_xlabel("count rate in 10 ms (kcps)")
+        histogram.set_ylabel("probability density")
+        histogram.legend(loc="upper left")
+        self._plot_blocks(analysis, figure.add_subplot(grid[1, 1]))
+
+    def _plot_blocks(self, analysis: Analysis, axes: Axes) -> None:
+        curves = analysis.curves
+        for on, name, colour in ((False, "off", "C3"), (True, "on", "C0")):
+            chosen = curves["mir_on"].astype(bool) == on
+            axes.errorbar(
+                curves["index"][chosen], curves["rate"][chosen] / 1e3, curves["rate_error"][chosen] / 1e3,
+                fmt="o", ms=4, color=colour, label=f"MIR {name}",
+            )  # fmt: skip
+        axes.set_xlabel("block, in the order taken")
+        axes.set_ylabel("mean count rate (kcps)")
+        axes.legend()
+
+
+def _title(analysis: Analysis) -> str:
+    by_name = {estimate.quantity: estimate for estimate in analysis.estimates}
+    if "trion_fraction_on" not in by_name:
+        return f"blinking control: {analysis.verdict}"
+    off, on = by_name["trion_fraction_off"], by_name["trion_fraction_on"]
+    return (
+        f"grey trion {100 * off.value:.1f} ± {100 * off.error:.1f} % of the time without MIR pulses, "
+        f"{100 * on.value:.2f} ± {100 * on.error:.2f} % with them"
+    )
+
+
+def rebinned(counts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Sums of `n` neighbouring counts; an incomplete last bin is left out."""
+    whole = len(counts) // n * n
+    return counts[:whole].reshape(-1, n).sum(axis=1)
 
 
 def gate_pattern(pairs: int, seed: int) -> list[bool]:

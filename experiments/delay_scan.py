@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from labctl.analysis import delay_scan as estimators
-from labctl.analysis import dot_physics
 from labctl.instruments.capabilities import Delay, Excitation, MirField, PulsedSource, Shutter, TimeTagger
 from labctl.quantities import Hertz, Number, Seconds, VoltsPerMetre
 from labctl.runs import Analysis, Experiment, Run
@@ -108,14 +107,9 @@ class DelayScan(Experiment):
         return Analysis(fit.estimates, fit.verdict, notes, fit.curves)
 
     def truth(self, twin: dict[str, Any]) -> dict[str, float]:
-        dot = twin["parameters"]["world"]["dot"]
-        p_i = dot_physics.kick_probability(self.field, dot["ionisation_amplitude"], dot["ionisation_field_v_per_m"])
-        return {
-            "tau_X": dot["tau_x_s"],
-            "p_i": p_i,
-            "tau_X_by_period": dot["tau_x_s"],
-            "p_i_by_period": p_i,
-        }
+        tau = twin["parameters"]["dot.tau_x_s"]
+        p_i = next(iter(twin["acquisitions"].values()))["ionisation_probability"]
+        return {"tau_X": tau, "p_i": p_i, "tau_X_by_period": tau, "p_i_by_period": p_i}
 
     def plot(self, data: RunData, analysis: Analysis, figure: Figure) -> None:
         curves = analysis.curves

@@ -128,3 +128,37 @@ class Hbt(Experiment):
         )
         curves = {"lag_edges_ps": correlation.lag_edges_ps, "counts": correlation.counts(DET_A, DET_B)}
         return Analysis(result.estimates, result.verdict, result.notes, curves | result.curves)
+
+    def truth(self, twin: dict[str, Any]) -> dict[str, float]:
+        lit = [t for t in twin["acquisitions"].values() if t["mean_excitons"] > 0 or t["pump_per_s"] > 0]
+        if not lit:
+            return {}
+        dot = {key.removeprefix("dot."): v for key, v in twin["parameters"].items() if key.startswith("dot.")}
+        if self.mode == "cw":
+            g2 = dot_physics.cw_g2_zero(dot["eta_x"], dot["eta_bx"], dot["tau_x_s"], lit[0]["pump_per_s"])
+        else:
+            g2 = dot_physics.pulsed_g2_near(
+                lit[0]["mean_excitons"], dot["eta_x"], dot["eta_bx"], dot["eta_t"], dot["eta_cbx"],
+                lit[0]["p_t_stationary"],
+            )  # fmt: skip
+        return {"g2_0": g2}
+
+    def plot(self, data: RunData, analysis: Analysis, figure: Figure) -> None:
+        axes = figure.subplots()
+        curves = analysis.curves
+        if self.mode == "cw":
+            lags_ns = (curves["lag_edges_ps"][:-1] + curves["lag_edges_ps"][1:]) / 2e3
+            axes.plot(lags_ns, curves["counts"], drawstyle="steps-mid", lw=0.8, label="coincidences")
+            if "model" in curves:
+                axes.plot(lags_ns, curves["model"], label="fit")
+            axes.set_xlabel("lag, detector B behind detector A (ns)")
+            axes.set_ylim(bottom=0)
+        else:
+            axes.bar(curves["lags"], curves["counts"], width=0.7, label="coincidences")
+            if "model" in curves:
+                axes.plot(curves["lags"], curves["model"], "k_", ms=8, label="fit")
+            axes.set_xlabel("pulses between the two photons, detector B behind detector A")
+        axes.set_ylabel("coincidences")
+        axes.legend(loc="lower right")
+        found = [e for e in analysis.estimates if e.quantity == "g2_0"]
+        axes.set_title(f"g²(0) = {found[0].value:.4f} ± {found[0].error:.4f}" if found else analysis.verdict)

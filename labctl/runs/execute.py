@@ -138,7 +138,7 @@ def _carry_out(
             run.event("safe", instrument=report.instrument, safe=report.safe, steps=list(report.steps))
         run.event("link_traffic", **{k: list(v) for k, v in bench.link_traffic().items()})
         if bench.twin is not None:
-            writer.twin(bench.twin.client.truth())
+            writer.twin(bench.twin.client.truth() | {"acquisitions": run.truth_by_acquisition})
         progress.finish()
         directory = writer.finish(status, reason).parent
     return directory, status, reason

@@ -73,6 +73,7 @@ class Run:
 
     seed: of everything random that the run decides (the order of points).
     slice_s: bench time between two looks at stop requests.
+    truth_by_acquisition: on a twin, the hidden truth as it was when each acquisition began; for the file only.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Run:
         self.bench = bench
         self.seed = seed
         self.stop = stop or StopRequest()
+        self.truth_by_acquisition: dict[str, Any] = {}
         self._writer = writer
         self._records = records
         self._slice_s = slice_s
@@ -158,6 +160,8 @@ class Run:
         names = {channel: str(channel) for channel in channels}
         sweep, index = (label, 0) if label else self._place
         number = self._writer.begin_acquisition(names, sweep, index, self.bench.clock.now())
+        if self.bench.twin is not None:
+            self.truth_by_acquisition[str(number)] = self.bench.twin.client.truth()["parameters"]["derived"]
         counts = dict.fromkeys(channels, 0)
         live_ps = 0
         for block in tagger.stream(channels, dwell_s, self._slice_s):
