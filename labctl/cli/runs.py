@@ -16,7 +16,7 @@ from labctl.cli.output import estimate_table, print_json, print_table, print_tex
 from labctl.config_files import first_message
 from labctl.errors import LabctlError
 from labctl.loading import nearest
-from labctl.runs.execute import Outcome, analyse_run, estimate_rows, execute, experiment_of, find_experiment
+from labctl.runs.execute import Outcome, analyse_run, estimate_rows, execute, find_experiment
 from labctl.runs.experiment import Experiment
 from labctl.store import RunData, list_runs, open_run
 
@@ -176,7 +176,7 @@ def _run_json(data: RunData) -> dict[str, Any]:
     return {
         "run": str(data.directory),
         "experiment": data.experiment,
-        "title": experiment_of(data).summary(),
+        "title": data.header.get("title", ""),
         "status": data.status,
         "parameters": data.parameters,
         "sweeps": list(data.sweeps),
