@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from labctl.bench.twin_client import TwinClient
-
 from labctl.twin.control import ControlServer, Twin
 from labctl.twin.faults import FaultBook
 from labctl.twin.host import DeviceSpec, Host, make_host

@@ -172,7 +172,12 @@ def test_an_owner_that_dies_on_the_way_leaves_the_world_where_it_is(make_rig: Ca
     rig = make_rig(speed=1.0)
     owner = rig.client()
     owner.lease("run 1")
-    walker = threading.Thread(target=lambda: pytest.raises(TwinError, owner.advance, 1000.0))
+
+    def walk() -> None:
+        with pytest.raises(TwinError):
+            owner.advance(1000.0)
+
+    walker = threading.Thread(target=walk)
     walker.start()
     eventually(lambda: rig.keeper.now_ps() > 0)
     owner.close()
