@@ -25,8 +25,8 @@ from labctl.twin.presence import Presence, process_alive
 from labctl.twin.session import DevicePort
 from labctl.twin.timekeeper import Timekeeper
 
-WATCH_S = 1.0
-"""Wall time between two looks for clients and parent."""
+WATCH_S = 0.25
+"""Wall time between two looks for clients and parent; also bounds how long a signal can go unnoticed."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Terms:
     parent_pid: int | None = None
 
 
-class TwinProcess:
+class RunningTwin:
     """The running twin; `run` returns when it is over."""
 
     def __init__(self, bench: Bench, terms: Terms) -> None:
@@ -132,7 +132,7 @@ def load_sim(name: str, spec: str) -> type[SimDevice]:
     return loaded
 
 
-def end_on_signals(process: TwinProcess, has_parent: bool) -> None:
+def end_on_signals(process: RunningTwin, has_parent: bool) -> None:
     """SIGTERM ends the twin; so does Ctrl-C, unless a run that handles Ctrl-C itself started it."""
     signal.signal(signal.SIGTERM, lambda *_: process.stop("SIGTERM"))
     interrupt = signal.SIG_IGN if has_parent else lambda *_: process.stop("Ctrl-C")

@@ -20,6 +20,8 @@ PACE_S = 0.02
 """Wall time between two steps of a paced world."""
 IDLE_S = 0.2
 """A world that did not move for this long is not made to catch up."""
+STUCK_S = 0.1
+"""Wall time after which a free-running world that could not go on tries again."""
 
 _log = logging.getLogger(__name__)
 
@@ -242,6 +244,7 @@ class Timekeeper:
         self.changed.notify_all()
 
     def _run_free(self) -> None:
+        trouble = ""
         while not self._closed:
             with self.changed:
                 if self._closed:
@@ -251,6 +254,9 @@ class Timekeeper:
                     continue
                 try:
                     self._step_towards(self._world.now_ps + self._step_ps)
-                except Exception:
-                    _log.exception("the world could not be advanced; it stands still from now on")
-                    return
+                    trouble = ""
+                except Exception as error:  # the knobs may be put right later, then it goes on
+                    if str(error) != trouble:
+                        _log.exception("the world stands still")
+                    trouble = str(error)
+                    self.changed.wait(STUCK_S)

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from labctl.bench import twin_client
 from labctl.bench.twin_client import TwinError, TwinProcess, start_twin
 from labctl.twin.__main__ import main
 from labctl.twin.presence import process_alive
-from labctl.twin.process import load_sim
+from labctl.twin.process import Bench, load_sim
 from tests.twin.conftest import DEADLINE_S, Wire
 from tests.twin.fake_twin import S, Stage
 
@@ -117,6 +117,21 @@ def test_an_override_must_be_path_and_value(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         main(["--config", "x.yaml", "--set", "world.dot.tau_x_s"])
     assert "is not PATH=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("2.1e-8", 2.1e-8), ("1e-08", 1e-8), ("true", True), ("null", None), ("[1, 2]", [1, 2]), ("dot", "dot")],
+)
+def test_values_of_overrides_are_yaml(text: str, value: object) -> None:
+    seen: list[object] = []
+
+    def build(path: Path, seed: int | None, overrides: Mapping[str, Any]) -> Bench:
+        seen.extend([seed, overrides])
+        raise ValueError("enough seen")
+
+    assert main(["--config", "x.yaml", "--set", f"world.x={text}"], build) == 2
+    assert seen == [None, {"world.x": value}]
 
 
 @pytest.mark.parametrize(

@@ -257,3 +257,21 @@ def test_a_free_running_world_yields_to_an_owner_and_goes_on_after_it(make_rig: 
     owner.release()
     assert rig.wire().ask("MOVE 1.0") == "DONE 1.0"
     assert rig.keeper.wait_until(begin_ps + 3 * S, DEADLINE_S)
+
+
+def test_a_free_running_world_that_gets_stuck_goes_on_when_it_can(caplog: pytest.LogCaptureFixture) -> None:
+    class StuckWorld(FakeWorld):
+        stuck = True
+
+        def advance_to(self, t_ps: int) -> None:
+            if self.stuck:
+                raise ArithmeticError("two lasers at once")
+            super().advance_to(t_ps)
+
+    world = StuckWorld()
+    keeper = Timekeeper(world, speed=100.0)
+    keeper.start_pacer()
+    eventually(lambda: "two lasers at once" in caplog.text)
+    world.stuck = False
+    assert keeper.wait_until(1, DEADLINE_S)
+    keeper.close()
