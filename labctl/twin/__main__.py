@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from labctl.twin.host import DeviceSpec
-from labctl.twin.process import Bench, Terms, RunningTwin, end_on_signals
+from labctl.twin.process import Bench, RunningTwin, Terms, end_on_signals
 
 Builder = Callable[[Path, int | None, Mapping[str, Any]], Bench]
 """Makes the bench of a configuration file, a seed (None: the file's own) and overrides."""
