@@ -198,8 +198,6 @@ class Session:
                 self._send_due()
         except (OSError, TwinClosedError) as error:
             _log.info("%s: a late reply was not sent: %s", self._port.name, error)
-        except Exception:
-            _log.exception("%s: the world failed on the way to a late reply", self._port.name)
         self.hang_up()
 
     def _await_due(self) -> bool:

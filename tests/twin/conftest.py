@@ -63,8 +63,8 @@ class Rig:
     """A twin inside the test's own process: two stages, a control port, a world of time only."""
 
     def __init__(self, speed: float | None = None, transport: str = "tcp", many: bool = False,
-                 grace_s: float = 0.0, banner: str = "") -> None:  # fmt: skip
-        self.world = FakeWorld()
+                 grace_s: float = 0.0, banner: str = "", world: FakeWorld | None = None) -> None:  # fmt: skip
+        self.world = world or FakeWorld()
         self.keeper = Timekeeper(self.world, speed)
         self.faults = FaultBook()
         self.presence = Presence()

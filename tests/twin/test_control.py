@@ -110,7 +110,10 @@ def test_an_answer_that_was_given_up_is_not_taken_for_the_next(rig: Rig) -> None
 
 
 def test_a_device_that_fails_is_reported(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rig.stages["stage"], "state", lambda: {}["missing"])
+    def fail() -> dict[str, object]:
+        raise KeyError("missing")
+
+    monkeypatch.setattr(rig.stages["stage"], "state", fail)
     with pytest.raises(TwinError, match="op truth: 'missing'"):
         rig.client().truth()
 

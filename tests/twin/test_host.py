@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import pytest
 from labctl.twin.faults import KINDS, FaultBook, FaultError, as_bytes
 from labctl.twin.host import DeviceSpec, make_host
 from labctl.twin.session import Transcript
+from labctl.twin.wires import peer_gone
 from tests.twin.conftest import DEADLINE_S, Rig, eventually
 
 needs_pty = pytest.mark.skipif(sys.platform == "win32", reason="this system has no pseudo-terminals")
@@ -358,3 +360,21 @@ def test_a_fault_described_wrongly_is_refused(kind: str, arguments: dict[str, An
 def test_bytes_of_a_fault_round_trip() -> None:
     assert as_bytes("hex:" + bytes(range(256)).hex()) == bytes(range(256))
     assert as_bytes("\xff\x00") == b"\xff\x00"
+
+
+@pytest.mark.parametrize("can_tell", [True, False])
+def test_whether_a_client_is_gone(monkeypatch: pytest.MonkeyPatch, can_tell: bool) -> None:
+    if not can_tell:
+        monkeypatch.delattr(select, "POLLRDHUP", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+        assert not peer_gone(server)
+        client.sendall(b"x")
+        assert server.recv(1, socket.MSG_PEEK) == b"x"
+        assert not peer_gone(server)
+        server.recv(1)
+        client.close()
+        eventually(lambda: peer_gone(server))
+        server.close()
+        assert peer_gone(server)

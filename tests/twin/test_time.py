@@ -6,6 +6,7 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_owner_gets_exactly_the_time_it_asks_for_whoever_reads(rig: Rig, slices:
 
     wires = [rig.wire("stage"), rig.wire("other")]
     looks: list[Callable[[], object]] = [monitor.time_ps, monitor.truth, owner.time_ps]
-    looks += [lambda wire=wire: wire.ask("POS?") for wire in wires]
+    looks += [partial(wire.ask, "POS?") for wire in wires]
     threads = [threading.Thread(target=hammer, args=(look,)) for look in looks]
     for thread in threads:
         thread.start()
@@ -251,15 +252,16 @@ def test_a_free_running_world_yields_to_an_owner_and_goes_on_after_it(make_rig: 
     assert rig.keeper.wait_until(begin_ps + 3 * S, DEADLINE_S)
 
 
+class StuckWorld(FakeWorld):
+    stuck = True
+
+    def advance_to(self, t_ps: int) -> None:
+        if self.stuck:
+            raise ArithmeticError("two lasers at once")
+        super().advance_to(t_ps)
+
+
 def test_a_free_running_world_that_gets_stuck_goes_on_when_it_can(caplog: pytest.LogCaptureFixture) -> None:
-    class StuckWorld(FakeWorld):
-        stuck = True
-
-        def advance_to(self, t_ps: int) -> None:
-            if self.stuck:
-                raise ArithmeticError("two lasers at once")
-            super().advance_to(t_ps)
-
     world = StuckWorld()
     keeper = Timekeeper(world, speed=100.0)
     keeper.start_pacer()
@@ -267,3 +269,19 @@ def test_a_free_running_world_that_gets_stuck_goes_on_when_it_can(caplog: pytest
     world.stuck = False
     assert keeper.wait_until(1, DEADLINE_S)
     keeper.close()
+
+
+def test_an_owner_is_told_why_the_world_is_stuck_and_a_late_reply_waits(
+    make_rig: Callable[..., Rig], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = StuckWorld()
+    rig = make_rig(world=world)
+    owner, wire = rig.client(), rig.wire()
+    owner.lease("run 1")
+    wire.write("MOVE 1\n")
+    assert wire.ask("POS?") == "12.5"
+    with pytest.raises(TwinError, match="op advance: two lasers at once"):
+        owner.advance(1.0)
+    eventually(lambda: "the world stands still" in caplog.text)
+    world.stuck = False
+    assert wire.read() == "DONE 1\n"
