@@ -27,6 +27,8 @@ START_S = 60.0
 LOOK_S = 30.0
 ADVANCE_S = 600.0
 WAIT_SLICE_S = 5.0
+LOG_S = 5.0
+"""Wall time to read what a dead twin left in its pipe."""
 
 Transcript = list[tuple[int, str, bytes]]
 
@@ -228,9 +230,9 @@ class TwinClock:
 class TwinProcess:
     """A twin that this process started, with a client connected to it. Use as a context manager."""
 
-    def __init__(self, child: subprocess.Popen[str], ready: Mapping[str, Any], errors: deque[str]) -> None:
+    def __init__(self, child: subprocess.Popen[str], ready: Mapping[str, Any], log: _Log) -> None:
         self._child = child
-        self._errors = errors
+        self._log = log
         self.pid = int(ready["pid"])
         self.twin_id = str(ready["twin_id"])
         self.control_address = str(ready["control"])
@@ -248,8 +250,10 @@ class TwinProcess:
             raise TwinError(f"the twin {self.twin_id} is still running after {timeout_s:g} s") from None
 
     def last_words(self) -> str:
-        """The last lines of its log."""
-        return "\n".join(self._errors)
+        """The last lines of its log; all of them are there once it ended."""
+        if not self.running():
+            self._log.join(LOG_S)
+        return self._log.text()
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Ask it to shut down, wait, and kill it as a last resort; idempotent."""
@@ -297,9 +301,9 @@ def start_twin(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": _import_path(search_path)}, start_new_session=True,
     )  # fmt: skip
-    errors: deque[str] = deque(maxlen=50)
     try:
-        return TwinProcess(child, _await_ready(child, errors), errors)
+        log = _Log(child)
+        return TwinProcess(child, _await_ready(child, log), log)
     except BaseException:
         child.kill()
         _end(child, 0.0)
@@ -314,11 +318,27 @@ def _import_path(search_path: Sequence[str | Path]) -> str:
     return os.pathsep.join([*folders, *([inherited] if inherited else [])])
 
 
-def _await_ready(child: subprocess.Popen[str], errors: deque[str]) -> dict[str, Any]:
-    assert child.stdout is not None and child.stderr is not None
+class _Log(threading.Thread):
+    """Keeps the last lines that the child wrote to stderr, and its pipe from filling up."""
+
+    def __init__(self, child: subprocess.Popen[str]) -> None:
+        super().__init__(name="twin-log", daemon=True)
+        assert child.stderr is not None
+        self._stream = child.stderr
+        self._lines: deque[str] = deque(maxlen=50)
+        self.start()
+
+    def run(self) -> None:
+        with self._stream:
+            self._lines.extend(line.rstrip("\n") for line in self._stream)
+
+    def text(self) -> str:
+        return "\n".join(self._lines.copy())
+
+
+def _await_ready(child: subprocess.Popen[str], log: _Log) -> dict[str, Any]:
+    assert child.stdout is not None
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    listener = threading.Thread(target=_collect, args=(child.stderr, errors), daemon=True)
-    listener.start()
     threading.Thread(target=_first_line, args=(child.stdout, lines), daemon=True).start()
     try:
         line = lines.get(timeout=START_S)
@@ -328,19 +348,13 @@ def _await_ready(child: subprocess.Popen[str], errors: deque[str]) -> dict[str, 
     except ValueError:
         problem = "ended before it was ready"
     child.kill()
-    listener.join(5.0)
-    log = "\n".join(errors) or "(it said nothing)"
-    raise TwinError(f"the twin {problem}; the last lines of its log:\n{log}")
+    log.join(LOG_S)
+    raise TwinError(f"the twin {problem}; the last lines of its log:\n{log.text() or '(it said nothing)'}")
 
 
 def _first_line(stream: IO[str], lines: queue.SimpleQueue[str]) -> None:
     with stream:
         lines.put(stream.readline())
-
-
-def _collect(stream: IO[str], errors: deque[str]) -> None:
-    with stream:
-        errors.extend(line.rstrip("\n") for line in stream)
 
 
 def _end(child: subprocess.Popen[str], timeout_s: float) -> None:

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from labctl.twin.host import DeviceSpec
-from labctl.twin.process import Bench, Terms, TwinProcess, end_on_signals
+from labctl.twin.process import Bench, RunningTwin, Terms, end_on_signals
 
 Builder = Callable[[Path, int | None, Mapping[str, Any]], Bench]
 """Makes the bench of a configuration file, a seed (None: the file's own) and overrides."""
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None, build: Builder = build_bench) -
     )
     try:
         bench = build(options.config, options.seed, dict(options.set))
-        process = TwinProcess(bench, Terms(options.speed, options.orphan_s, options.parent_pid))
+        process = RunningTwin(bench, Terms(options.speed, options.orphan_s, options.parent_pid))
     except Exception as error:
         _log.error("the twin cannot start: %s", error, exc_info=options.log_level == "DEBUG")
         return 2

@@ -3,7 +3,7 @@
 A fault waits for a command that matches its pattern and then strikes a stated number of times. Some spoil
 the answer on the wire (drop, delay, truncate, garbage, split, duplicate), some happen to the line or to the
 device as the command comes in (unsolicited, disconnect, busy, device). The pattern is looked for in what was
-received since the last answer; one fault strikes per write of the client.
+received since the last answer; one fault strikes per write of the client, and spoils the first answer to it.
 """
 
 from __future__ import annotations

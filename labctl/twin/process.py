@@ -4,18 +4,19 @@ the process that started it is gone, or nobody has been connected for a long tim
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import json
 import logging
 import os
+import queue
 import signal
 import sys
-import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from labctl.loading import NotFound, load_object
 from labctl.twin.control import ControlServer, Twin
 from labctl.twin.device import SimDevice
 from labctl.twin.faults import FaultBook
@@ -24,8 +25,8 @@ from labctl.twin.presence import Presence, process_alive
 from labctl.twin.session import DevicePort
 from labctl.twin.timekeeper import Timekeeper
 
-WATCH_S = 1.0
-"""Wall time between two looks for clients and parent."""
+WATCH_S = 0.25
+"""Wall time between two looks for clients and parent; also bounds how long a signal can go unnoticed."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,12 +54,12 @@ class Terms:
     parent_pid: int | None = None
 
 
-class TwinProcess:
+class RunningTwin:
     """The running twin; `run` returns when it is over."""
 
     def __init__(self, bench: Bench, terms: Terms) -> None:
         self._terms = terms
-        self._stop = threading.Event()
+        self._stop: queue.SimpleQueue[str] = queue.SimpleQueue()  # unlike an Event safe in a signal handler
         self._presence = Presence()
         self._keeper = Timekeeper(bench.world, terms.speed)
         faults = FaultBook()
@@ -79,9 +80,9 @@ class TwinProcess:
         """What the starting process has to know, as one line of JSON."""
         return json.dumps({"control": self._control.address, "twin_id": self.twin_id, "pid": os.getpid()})
 
-    def stop(self) -> None:
+    def stop(self, reason: str = "it was told to shut down") -> None:
         """Let `run` return; any thread or signal handler."""
-        self._stop.set()
+        self._stop.put(reason)
 
     def run(self) -> None:
         """Open the transports, announce them on stdout and serve until it is over."""
@@ -93,10 +94,7 @@ class TwinProcess:
         sys.stdout.write(self.ready_line + "\n")
         sys.stdout.flush()
         try:
-            while not self._stop.wait(min(WATCH_S, self._terms.orphan_s / 4)):
-                if (reason := self._reason_to_end()) is not None:
-                    _log.warning("the twin ends: %s", reason)
-                    return
+            _log.info("the twin ends: %s", self._await_end())
         finally:
             self.close()
 
@@ -106,6 +104,12 @@ class TwinProcess:
         for host in self._hosts.values():
             host.close()
         self._control.close()
+
+    def _await_end(self) -> str:
+        while (reason := self._reason_to_end()) is None:
+            with contextlib.suppress(queue.Empty):
+                return self._stop.get(timeout=min(WATCH_S, self._terms.orphan_s / 4))
+        return reason
 
     def _reason_to_end(self) -> str | None:
         if self._presence.absent_s() > self._terms.orphan_s:
@@ -118,17 +122,17 @@ class TwinProcess:
 
 def load_sim(name: str, spec: str) -> type[SimDevice]:
     """The class "package.module:Class" of the device called `name`. Raises ValueError."""
-    module_name, _, class_name = spec.partition(":")
     try:
-        loaded = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+        loaded = load_object(spec)
+    except (ImportError, NotFound) as error:
         raise ValueError(f"device {name}: the simulator {spec!r} cannot be loaded: {error}") from error
     if not (isinstance(loaded, type) and issubclass(loaded, SimDevice)):
         raise ValueError(f"device {name}: {spec!r} is not a SimDevice")
     return loaded
 
 
-def end_on_signals(process: TwinProcess, has_parent: bool) -> None:
+def end_on_signals(process: RunningTwin, has_parent: bool) -> None:
     """SIGTERM ends the twin; so does Ctrl-C, unless a run that handles Ctrl-C itself started it."""
-    signal.signal(signal.SIGTERM, lambda *_: process.stop())
-    signal.signal(signal.SIGINT, signal.SIG_IGN if has_parent else lambda *_: process.stop())
+    signal.signal(signal.SIGTERM, lambda *_: process.stop("SIGTERM"))
+    interrupt = signal.SIG_IGN if has_parent else lambda *_: process.stop("Ctrl-C")
+    signal.signal(signal.SIGINT, interrupt)

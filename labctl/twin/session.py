@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -169,8 +168,9 @@ class Session:
             if reply.due_ps is not None and reply.due_ps > now_ps:
                 self._keeper.at(reply.due_ps, partial(self._port.device.released, reply))
         not_before_wall = time.monotonic() + self._port.grace_s
-        for due_ps, data in _joined(replies, now_ps):
-            outgoing = _Outgoing(due_ps, next(self._numbers), data, fault, not_before_wall)
+        for reply in replies:
+            due_ps = now_ps if reply.due_ps is None else reply.due_ps
+            outgoing = _Outgoing(due_ps, next(self._numbers), reply.data, fault, not_before_wall)
             heapq.heappush(self._outbox, outgoing)
             fault = None
             if due_ps > now_ps:
@@ -202,8 +202,6 @@ class Session:
                 self._send_due()
         except (OSError, TwinClosedError) as error:
             _log.info("%s: a late reply was not sent: %s", self._port.name, error)
-        except Exception:
-            _log.exception("%s: the world failed on the way to a late reply", self._port.name)
         self.hang_up()
 
     def _await_due(self) -> bool:
@@ -221,10 +219,3 @@ class Session:
                     self._keeper.changed.wait(grace_s)
                 else:
                     self._keeper.approach(head.due_ps)
-
-
-def _joined(replies: list[Reply], now_ps: int) -> Iterator[tuple[int, bytes]]:
-    """Replies of one exchange that are due at the same time, as one: (due_ps, data)."""
-    timed = [(now_ps if reply.due_ps is None else reply.due_ps, reply.data) for reply in replies]
-    for due_ps, group in itertools.groupby(timed, key=lambda item: item[0]):
-        yield due_ps, b"".join(data for _, data in group)

@@ -22,6 +22,8 @@ PACE_S = 0.02
 """Wall time between two steps of a paced world."""
 IDLE_S = 0.2
 """A world that did not move for this long is not made to catch up."""
+STUCK_S = 0.1
+"""Wall time after which a world that could not go on is tried again."""
 
 _log = logging.getLogger(__name__)
 
@@ -135,6 +137,7 @@ class Timekeeper:
         self._pacer: threading.Thread | None = None
         self._appointments: list[tuple[int, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
+        self._trouble = ""
 
     @property
     def owner(self) -> str | None:
@@ -199,14 +202,15 @@ class Timekeeper:
     def approach(self, due_ps: int) -> None:
         """Bring the world a step nearer to `due_ps` for a late reply; call with the lock held.
 
-        With no owner it waits for somebody else to move the world. Returns after one step or one wake-up.
+        With no owner it waits for somebody else to move the world; it also waits while the world cannot go
+        on. Returns after one step or one wake-up. Raises TwinClosedError.
         """
         if self._closed:
             raise TwinClosedError("the twin is shutting down")
         if self._holder is None:
             self.changed.wait()
         else:
-            self._step_towards(due_ps)
+            self._step_or_wait(due_ps)
 
     def wait_until(self, t_ps: int, timeout_s: float | None = None) -> bool:
         """Wait (wall time) for others to bring the world to `t_ps`; False if it did not get there."""
@@ -251,6 +255,7 @@ class Timekeeper:
         self._world.advance_to(now_ps + stride_ps)
         while self._appointments and self._appointments[0][0] <= self._world.now_ps:
             heapq.heappop(self._appointments)[2]()
+        self._trouble = ""
         self.changed.notify_all()
 
     def _run_free(self) -> None:
@@ -261,8 +266,14 @@ class Timekeeper:
                 if self._holder is not None:
                     self.changed.wait()
                     continue
-                try:
-                    self._step_towards(self._world.now_ps + self._step_ps)
-                except Exception:
-                    _log.exception("the world could not be advanced; it stands still from now on")
-                    return
+                self._step_or_wait(self._world.now_ps + self._step_ps)
+
+    def _step_or_wait(self, target_ps: int) -> None:
+        """A step for those who have nobody to complain to: a world that cannot go on is tried again later."""
+        try:
+            self._step_towards(target_ps)
+        except Exception as error:  # the knobs may be put right, then it goes on
+            if str(error) != self._trouble:
+                _log.exception("the world stands still")
+            self._trouble = str(error)
+            self.changed.wait(STUCK_S)

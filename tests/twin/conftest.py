@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from labctl.bench.twin_client import TwinClient
-
 from labctl.twin.control import ControlServer, Twin
 from labctl.twin.faults import FaultBook
 from labctl.twin.host import DeviceSpec, Host, make_host
@@ -64,8 +63,8 @@ class Rig:
     """A twin inside the test's own process: two stages, a control port, a world of time only."""
 
     def __init__(self, speed: float | None = None, transport: str = "tcp", many: bool = False,
-                 grace_s: float = 0.0, banner: str = "") -> None:  # fmt: skip
-        self.world = FakeWorld()
+                 grace_s: float = 0.0, banner: str = "", world: FakeWorld | None = None) -> None:  # fmt: skip
+        self.world = world or FakeWorld()
         self.keeper = Timekeeper(self.world, speed)
         self.faults = FaultBook()
         self.presence = Presence()

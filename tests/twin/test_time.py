@@ -6,6 +6,7 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_owner_gets_exactly_the_time_it_asks_for_whoever_reads(rig: Rig, slices:
 
     wires = [rig.wire("stage"), rig.wire("other")]
     looks: list[Callable[[], object]] = [monitor.time_ps, monitor.truth, owner.time_ps]
-    looks += [lambda wire=wire: wire.ask("POS?") for wire in wires]
+    looks += [partial(wire.ask, "POS?") for wire in wires]
     threads = [threading.Thread(target=hammer, args=(look,)) for look in looks]
     for thread in threads:
         thread.start()
@@ -54,13 +55,11 @@ def test_a_move_costs_exactly_its_duration(rig: Rig) -> None:
 
 
 def test_moves_in_parallel_cost_as_much_as_the_longest(rig: Rig) -> None:
-    rig.client().lease("run 1")
     stage, other = rig.wire("stage"), rig.wire("other")
+    stage.write("MOVE 1.0\n")
+    other.write("MOVE 1.5\n")
     assert stage.ask("POS?") == other.ask("POS?")
-    with rig.keeper.lock:  # until both commands have arrived
-        stage.write("MOVE 1.0\n")
-        other.write("MOVE 1.5\n")
-        eventually(lambda: rig.keeper.lock.waiting() == 2)
+    rig.client().lease("run 1")
     assert stage.read() + other.read() == "DONE 1.0\nDONE 1.5\n"
     assert rig.world.now_ps == 1.5 * S
 
@@ -75,21 +74,15 @@ def test_moves_in_parallel_may_arrive_one_after_the_other(make_rig: Callable[...
     assert rig.world.now_ps == S
 
 
-def test_a_move_during_a_sleep_costs_nothing_more(rig: Rig) -> None:
+def test_a_move_during_a_sleep_costs_nothing_more(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(grace_s=10.0)
     owner, wire = rig.client(), rig.wire()
+    owner.lease("run 1")
     wire.write("MOVE 1.0\n")
     assert wire.ask("POS?") == "12.5"
-    owner.lease("run 1")
+    assert owner.advance(2.5) == 2.5 * S
     assert wire.read() == "DONE 1.0\n"
-    with rig.keeper.lock:
-        wire.write("MOVE 1.0\n")
-        eventually(lambda: rig.keeper.lock.waiting() == 1)
-        sleeper = threading.Thread(target=owner.advance, args=(2.5,))
-        sleeper.start()
-        eventually(lambda: rig.keeper.lock.waiting() == 2)
-    assert wire.read() == "DONE 1.0\n"
-    sleeper.join()
-    assert rig.world.now_ps == 3.5 * S
+    assert rig.world.now_ps == 2.5 * S
 
 
 def test_without_an_owner_the_world_stands_still_and_a_late_reply_waits(rig: Rig) -> None:
@@ -172,7 +165,12 @@ def test_an_owner_that_dies_on_the_way_leaves_the_world_where_it_is(make_rig: Ca
     rig = make_rig(speed=1.0)
     owner = rig.client()
     owner.lease("run 1")
-    walker = threading.Thread(target=lambda: pytest.raises(TwinError, owner.advance, 1000.0))
+
+    def walk() -> None:
+        with pytest.raises(TwinError):
+            owner.advance(1000.0)
+
+    walker = threading.Thread(target=walk)
     walker.start()
     eventually(lambda: rig.keeper.now_ps() > 0)
     owner.close()
@@ -252,3 +250,38 @@ def test_a_free_running_world_yields_to_an_owner_and_goes_on_after_it(make_rig: 
     owner.release()
     assert rig.wire().ask("MOVE 1.0") == "DONE 1.0"
     assert rig.keeper.wait_until(begin_ps + 3 * S, DEADLINE_S)
+
+
+class StuckWorld(FakeWorld):
+    stuck = True
+
+    def advance_to(self, t_ps: int) -> None:
+        if self.stuck:
+            raise ArithmeticError("two lasers at once")
+        super().advance_to(t_ps)
+
+
+def test_a_free_running_world_that_gets_stuck_goes_on_when_it_can(caplog: pytest.LogCaptureFixture) -> None:
+    world = StuckWorld()
+    keeper = Timekeeper(world, speed=100.0)
+    keeper.start_pacer()
+    eventually(lambda: "two lasers at once" in caplog.text)
+    world.stuck = False
+    assert keeper.wait_until(1, DEADLINE_S)
+    keeper.close()
+
+
+def test_an_owner_is_told_why_the_world_is_stuck_and_a_late_reply_waits(
+    make_rig: Callable[..., Rig], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = StuckWorld()
+    rig = make_rig(world=world)
+    owner, wire = rig.client(), rig.wire()
+    owner.lease("run 1")
+    wire.write("MOVE 1\n")
+    assert wire.ask("POS?") == "12.5"
+    with pytest.raises(TwinError, match="op advance: two lasers at once"):
+        owner.advance(1.0)
+    eventually(lambda: "the world stands still" in caplog.text)
+    world.stuck = False
+    assert wire.read() == "DONE 1\n"
