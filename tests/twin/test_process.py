@@ -139,7 +139,7 @@ def test_values_of_overrides_are_yaml(text: str, value: object) -> None:
     [
         ("no_such_package.module:Laser", "no_such_package"),
         ("tests.twin.fake_twin:Laser", "Laser"),
-        ("tests.twin.fake_twin", "cannot be loaded"),
+        ("tests.twin.fake_twin:Nothing", "cannot be loaded"),
         ("tests.twin.fake_twin:FakeWorld", "not a SimDevice"),
     ],
 )
