@@ -180,7 +180,7 @@ def read_tags(path: str | PathLike[str]) -> TagFile:
             f"{path.name}: truncated, the header says {header.n_records} records but the file holds {held} "
             f"(it ends inside or before record {held})"
         )
-    used = header.n_records or held
+    used = header.n_records if header.n_records > 0 else held
     if used == 0:
         return TagFile(path, header, np.empty(0, np.uint32))
     records = np.memmap(path, np.dtype("<u4"), mode="r", offset=header.data_offset, shape=(used,))
