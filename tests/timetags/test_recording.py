@@ -107,7 +107,7 @@ def test_an_empty_recording_has_a_report(tmp_path):
 @pytest.mark.parametrize("name", ["hydraharp_v30_t2.ptu", "hydraharp_v20.ht3"])
 def test_figure_of_genuine_recordings(real_data, tmp_path, name):
     report = analyze_recording(real_data / name)
-    figure = Figure(figsize=(9, 9))
+    figure = Figure(figsize=(6, 6), dpi=50)
     plot_report(report, figure)
     figure.savefig(tmp_path / "report.png")
     labels = [axes.get_xlabel() for axes in figure.axes if axes.axison]
