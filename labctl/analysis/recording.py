@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations_with_replacement
@@ -126,7 +127,8 @@ def analyze_recording(
     [-window_ps, window_ps).
     pulsed: for T3 files, count coincidences by pulse-number difference from -pulsed to pulsed.
 
-    Where the clock of the file goes back, correlations and rates end there and the audit says so.
+    Where the clock of the file goes back, all histograms end before the slice in which it does (a million
+    records at most) and the audit says so.
     Raises TagFileError for a file that cannot be read, ValueError for bad windows or `pulsed` on a T2 file.
     """
     tagfile = read_tags(path)
@@ -168,7 +170,7 @@ def _correlate_file(
             pipeline.update(block)
     except TagFileError as error:
         live_s = pipeline.live_time_ps * 1e-12
-        stopped.append(f"correlations and rates cover only the first {live_s:.6g} s: {error}")
+        stopped.append(f"correlations, rates and decays cover only the first {live_s:.6g} s: {error}")
     found = [
         PairCorrelation((a, b), correlation.lag_edges_ps, correlation.counts(a, b), correlation.g2(a, b))
         for a, b in pairs
@@ -189,13 +191,15 @@ def _by_pulse(
         return [], []
     coincidences = {} if pulsed is None else {pair: PulsePairs(pulsed, 1) for pair in pairs}
     histograms: dict[int, NDArray[np.int64]] = {c: np.zeros(1, np.int64) for c in tagfile.photon_channels}
-    for tags in tagfile.t3_records():
-        for (a, b), counter in coincidences.items():
-            mine = (tags.channels == a) | (tags.channels == b)
-            counter.feed(tags.nsync[mine], tags.channels[mine] == a, tags.channels[mine] == b)
-        for channel in histograms:
-            more = np.bincount(tags.dtimes[tags.channels == channel])
-            histograms[channel] = _sum(histograms[channel], more)
+    # where the clock goes back both end like the correlations, whose audit line says so
+    with suppress(TagFileError):
+        for tags in tagfile.t3_records():
+            for (a, b), counter in coincidences.items():
+                mine = (tags.channels == a) | (tags.channels == b)
+                counter.feed(tags.nsync[mine], tags.channels[mine] == a, tags.channels[mine] == b)
+            for channel in histograms:
+                more = np.bincount(tags.dtimes[tags.channels == channel])
+                histograms[channel] = _sum(histograms[channel], more)
     decays = [
         Decay(channel, tagfile.resolution_ps * np.arange(counts.size + 1, dtype=np.float64), counts)
         for channel, counts in histograms.items()

@@ -24,7 +24,8 @@ _MAX_SPAN = 1 << 16
 class PairHistogram:
     """Lag histograms of all ordered pairs of `channels`, over lags [-window_ps, window_ps) in bins of bin_ps.
 
-    Raises ValueError for a window that is not a multiple of the bin and for unusable channel lists.
+    `singles` counts the tags of each channel. ValueError for a window that is not a multiple of the bin
+    and for unusable channel lists.
     """
 
     def __init__(self, channels: Sequence[int], window_ps: int, bin_ps: int) -> None:
@@ -40,6 +41,7 @@ class PairHistogram:
         self._lags, self._edges = np.zeros(cells, np.int64), np.zeros(cells, np.int64)
         self._times, self._index = np.empty(2 * _SLICE, np.int64), np.empty(2 * _SLICE, np.uint8)
         self._kept = 0
+        self.singles: dict[int, int] = dict.fromkeys(self.channels, 0)
 
     def restart(self) -> None:
         """Forget the tags carried over, so that no pair is formed across a break."""
@@ -73,6 +75,8 @@ class PairHistogram:
         stop = append_selected(
             times_ps, channels, self._lookup, self.channels[0], self._times, self._index, first
         )
+        for position, channel in enumerate(self.channels):
+            self.singles[channel] += int(np.count_nonzero(self._index[first:stop] == position))
         scan_pairs(
             self._times,
             self._index,
@@ -159,7 +163,6 @@ class Correlation:
         self._histogram = PairHistogram(channels, window_ps, bin_ps)
         self._watermark = Watermark()
         self._overlap = Overlap(self._histogram.half_bins, self._histogram.bin_ps)
-        self._singles = dict.fromkeys(self._histogram.channels, 0)
         self.channels = self._histogram.channels
         half = self._histogram.half_bins
         self.lag_edges_ps: NDArray[np.int64] = np.arange(-half, half + 1, dtype=np.int64) * int(bin_ps)
@@ -176,8 +179,6 @@ class Correlation:
             if not stretch.continues:
                 self._histogram.restart()
             self._histogram.feed(stretch.times_ps, stretch.channels)
-            for channel in self.channels:
-                self._singles[channel] += int(np.count_nonzero(stretch.channels == channel))
 
     def counts(self, a: int, b: int) -> NDArray[np.int64]:
         """int64[2 * window_ps // bin_ps]: pairs by lag t_b - t_a. KeyError for a channel not watched."""
@@ -190,7 +191,7 @@ class Correlation:
         times the pair-live time at that lag, with T the live time.
         """
         pairs = self.counts(a, b)
-        n_a, n_b = self._singles[a], self._singles[b]
+        n_a, n_b = self._histogram.singles[a], self._histogram.singles[b]
         combinations = n_a * (n_a - 1) if a == b else n_a * n_b
         live_s = self.live_time_ps * 1e-12
         density = combinations / live_s**2 if live_s > 0 else 0.0

@@ -177,7 +177,7 @@ class Pipeline:
         return self._watermark.live_time_ps
 
     def update(self, block: TagBlock) -> None:
-        """Take the next block; ValueError, with none fed, when it overlaps, goes back or changes the epoch."""
+        """Take the next block; ValueError, with none fed, when it overlaps, goes back or has a new epoch."""
         self._watermark.accept(block)
         for accumulator in self.accumulators:
             accumulator.update(block)

@@ -75,6 +75,7 @@ class Decoder:
     def __init__(self, kind: RecordType) -> None:
         self.kind = kind
         self.overflow = 0
+        self._latest = 0
 
     def decode(self, records: NDArray[np.uint32]) -> Tags:
         """Decode the next slice (uint32[n]); unknown special records come as UNKNOWN_CHANNEL + c."""
@@ -86,9 +87,18 @@ class Decoder:
         kept, self.overflow = kernel(
             records, self.overflow, self.kind.wrap, self.kind.counted, channels, clock, dtimes
         )
-        if self.kind.mode == "T2":
-            return Tags(channels[:kept], clock[:kept], np.broadcast_to(np.int32(0), kept))
-        return Tags(channels[:kept], clock[:kept], dtimes[:kept])
+        if self.kind.mode == "T3":
+            return Tags(channels[:kept], clock[:kept], dtimes[:kept])
+        if self.kind.layout == "picoharp":
+            self._settle_markers(channels[:kept], clock[:kept])
+        return Tags(channels[:kept], clock[:kept], np.broadcast_to(np.int32(0), kept))
+
+    def _settle_markers(self, channels: NDArray[np.int32], clock: NDArray[np.int64]) -> None:
+        """Move PicoHarp T2 markers, whose 4 lowest time bits are lost, up to the tag before them."""
+        latest = np.maximum.accumulate(np.concatenate([[self._latest], clock]))
+        marker = (channels > MARKER_CHANNEL) & (latest[:-1] - clock < 16)
+        clock[marker] = np.maximum(clock, latest[:-1])[marker]
+        self._latest = int(latest[-1])
 
 
 def tag_records(records: NDArray[np.uint32], kind: RecordType) -> NDArray[np.intp]:
@@ -109,19 +119,22 @@ def _t2_hydraharp(
     clock: NDArray[np.int64],
     dtimes: NDArray[np.int32],
 ) -> tuple[int, int]:
-    kept = 0
+    # no branches: overflows come at random between photons, and a mispredicted branch costs more than a write
+    kept: Any = np.uint64(0)
+    n_special = 0
     for i in range(records.size):
         record: Any = np.int64(records[i])
         field, value = record >> 25, record & 0x1FFFFFF
-        channel = field
-        if field >= 64 and field != 127:
-            channel = _special_channel(field - 64, True)
-        is_overflow = field == 127
-        clock[np.uint64(kept)] = overflow + value
-        channels[np.uint64(kept)] = channel
-        kept += not is_overflow
-        times = max(value, 1) if counted else 1
-        overflow += wrap * times * is_overflow
+        is_overflow: Any = np.int64(field == 127)
+        clock[kept] = overflow + value
+        channels[kept] = field
+        kept += np.uint64(1 - is_overflow)
+        overflow += wrap * (max(value, 1) if counted else 1) * is_overflow
+        n_special += (field >= 64) - is_overflow
+    if n_special:
+        for k in range(kept):
+            if channels[k] >= 64:
+                channels[k] = _special_channel(channels[k] - 64, True)
     return kept, overflow
 
 
@@ -135,18 +148,23 @@ def _t3_hydraharp(
     clock: NDArray[np.int64],
     dtimes: NDArray[np.int32],
 ) -> tuple[int, int]:
-    kept = 0
+    kept: Any = np.uint64(0)
+    n_special = 0
     for i in range(records.size):
         record: Any = np.int64(records[i])
         field, nsync = record >> 25, record & 0x3FF
-        if field == 127:
-            overflow += wrap * (max(nsync, 1) if counted else 1)
-            continue
-        special = field >= 64
+        is_overflow: Any = np.int64(field == 127)
         clock[kept] = overflow + nsync
-        channels[kept] = _special_channel(field - 64, False) if special else field
-        dtimes[kept] = 0 if special else record >> 10 & 0x7FFF
-        kept += 1
+        channels[kept] = field
+        dtimes[kept] = record >> 10 & 0x7FFF
+        kept += np.uint64(1 - is_overflow)
+        overflow += wrap * (max(nsync, 1) if counted else 1) * is_overflow
+        n_special += (field >= 64) - is_overflow
+    if n_special:
+        for k in range(kept):
+            if channels[k] >= 64:
+                channels[k] = _special_channel(channels[k] - 64, False)
+                dtimes[k] = 0
     return kept, overflow
 
 

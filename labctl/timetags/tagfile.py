@@ -98,11 +98,10 @@ class TagFile:
         held = TagBlock(np.empty(0, np.int64), np.empty(0, np.int32), 0, 0)
         last_clock = 0
         for piece in self.slices(max_tags):
+            last_clock = self._check_order(piece, last_clock)
             tags = _known(piece.tags)
-            self._check_order(piece, last_clock)
             if tags.clock.size == 0:
                 continue
-            last_clock = int(tags.clock[-1])
             # nothing recorded later can be earlier than the last clock value
             end = self.clock_ps(last_clock)
             times = np.concatenate([held.times_ps, self.times_ps(tags)])
@@ -114,10 +113,15 @@ class TagFile:
         yield TagBlock(held.times_ps, held.channels, begin, end)
 
     def t3_records(self, max_records: int = _SLICE) -> Iterator[T3Records]:
-        """T3 tags as recorded, in file order; ValueError for a T2 file."""
+        """T3 tags as recorded, in file order.
+
+        Raises ValueError for a T2 file, TagFileError naming the record where the sync number goes back.
+        """
         if self.mode != "T3":
             raise ValueError(f"{self.path.name} is a {self.mode} file: it has no sync numbers and dtimes")
+        last_clock = 0
         for piece in self.slices(max_records):
+            last_clock = self._check_order(piece, last_clock)
             tags = _known(piece.tags)
             yield T3Records(tags.channels, tags.clock, tags.dtimes)
 
@@ -152,7 +156,8 @@ class TagFile:
             duration_ps = max(duration_ps, last, self.clock_ps(piece.overflow))
         return dict(sorted(counts.items())), duration_ps
 
-    def _check_order(self, piece: DecodedSlice, last_clock: int) -> None:
+    def _check_order(self, piece: DecodedSlice, last_clock: int) -> int:
+        """The last clock value of `piece`; TagFileError where the clock goes back."""
         steps = np.diff(piece.tags.clock, prepend=last_clock)
         backwards = np.flatnonzero(steps < 0)
         if backwards.size:
@@ -162,6 +167,7 @@ class TagFile:
                 f"{self.path.name}: record {record} goes back by {self.clock_ps(-int(steps[first]))} ps: "
                 "an overflow record may be missing, or records are out of order"
             )
+        return last_clock + int(steps.sum())
 
 
 def read_tags(path: str | PathLike[str]) -> TagFile:
@@ -180,7 +186,7 @@ def read_tags(path: str | PathLike[str]) -> TagFile:
             f"{path.name}: truncated, the header says {header.n_records} records but the file holds {held} "
             f"(it ends inside or before record {held})"
         )
-    used = header.n_records or held
+    used = header.n_records if header.n_records > 0 else held
     if used == 0:
         return TagFile(path, header, np.empty(0, np.uint32))
     records = np.memmap(path, np.dtype("<u4"), mode="r", offset=header.data_offset, shape=(used,))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("labctl", deadline=None, derandomize=True, max_examples=60)
+settings.register_profile("labctl", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("labctl")
 
 

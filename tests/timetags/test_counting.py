@@ -20,7 +20,7 @@ from labctl.timetags import (
     SyncedTrace,
     TagBlock,
 )
-from tests.timetags.streams import chunked
+from tests.timetags.streams import chunked, cut_at
 
 ACCUMULATORS = {
     "Counts": lambda: Counts([1]),
@@ -126,3 +126,36 @@ def test_a_gap_of_no_length_still_breaks_the_stream():
     correlation.update(block([5], [1], 0, 10, gaps=(Gap(10, 10, {1: 3}),)))
     correlation.update(block([12], [1], 10, 20))
     assert correlation.counts(1, 1).sum() == 0 and correlation.live_time_ps == 20
+
+
+@given(chunked(channels=(1, 2, 3)), st.lists(st.tuples(st.integers(0, 300), st.integers(1, 60)), max_size=3))
+def test_gaps_give_the_same_however_blocks_are_cut(streams, gaps):
+    whole, blocks = streams
+    lost = tuple(Gap(begin, begin + length) for begin, length in gaps)
+    cuts = [piece.end_ps for piece in blocks[:-1]]
+    whole = TagBlock(whole.times_ps, whole.channels, whole.begin_ps, whole.end_ps, lost)
+    results = [summary_of([whole]), summary_of(cut_at(whole, cuts))]
+    assert results[0] == results[1]
+
+
+def summary_of(blocks):
+    counts, trace, synced = Counts([1, 2]), IntensityTrace([1, 2], 17), SyncedTrace([1], 3, 20)
+    correlation, pulsed = Correlation([1, 2], 60, 6), PulsedCorrelation(1, 2, 3, 12, 3)
+    pipeline = Pipeline(counts, trace, synced, correlation, pulsed)
+    for piece in blocks:
+        pipeline.update(piece)
+    g2 = correlation.g2(1, 2)
+    return [
+        pipeline.live_time_ps,
+        counts.counts,
+        trace.counts.tolist(),
+        trace.live_ps.tolist(),
+        synced.counts.tolist(),
+        synced.begins_ps.tolist(),
+        synced.skipped,
+        g2.counts.tolist(),
+        g2.expected.tolist(),
+        pulsed.counts.tolist(),
+        pulsed.singles,
+        pulsed.unassigned,
+    ]

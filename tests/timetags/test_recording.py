@@ -89,6 +89,15 @@ def test_a_broken_clock_ends_the_correlation_and_is_said(tmp_path):
     assert report.channels == {0: 50}
 
 
+def test_a_broken_sync_count_ends_coincidences_too(tmp_path):
+    records = encode([Event(0, 2 * k, 5) for k in range(50)], T3_TYPE)
+    records[30] = 5
+    write_ptu(tmp_path / "a.ptu", records, T3_TYPE, global_resolution_s=10e-9)
+    report = analyze_recording(tmp_path / "a.ptu", pulsed=2)
+    assert "record 30 goes back" in report.audit[-1]
+    assert report.pulsed[0].counts.sum() == 0 and report.decays[0].counts.sum() == 0
+
+
 def test_an_empty_recording_has_a_report(tmp_path):
     report = analyze_recording(write_ptu(tmp_path / "a.ptu", [], T2_TYPE))
     assert report.as_dict()["correlations"] == [] and report.duration_s == 0
@@ -98,7 +107,7 @@ def test_an_empty_recording_has_a_report(tmp_path):
 @pytest.mark.parametrize("name", ["hydraharp_v30_t2.ptu", "hydraharp_v20.ht3"])
 def test_figure_of_genuine_recordings(real_data, tmp_path, name):
     report = analyze_recording(real_data / name)
-    figure = Figure(figsize=(9, 9))
+    figure = Figure(figsize=(6, 6), dpi=50)
     plot_report(report, figure)
     figure.savefig(tmp_path / "report.png")
     labels = [axes.get_xlabel() for axes in figure.axes if axes.axison]

@@ -17,7 +17,7 @@ from tests.timetags.ptu_writer import FAMILIES, MARKER, PICOHARP, SYNC, T2, T3, 
 
 # jumps over many wraps of every counter, and just before, on and after a wrap
 T2_STEPS = st.sampled_from([0, 1, 5, 16, 33_551_999, 33_552_000, 33_554_431, 33_554_432, 210_698_240, 10**9])
-T3_STEPS = st.sampled_from([0, 0, 1, 3, 1023, 1024, 1025, 65_535, 65_536, 65_537, 3_000_000])
+T3_STEPS = st.sampled_from([0, 0, 1, 3, 1023, 1024, 1025, 65_535, 65_536, 65_537, 200_000])
 
 
 @st.composite
@@ -90,6 +90,16 @@ def test_t3_round_trip(name, tmp_path_factory, data, merge, max_tags):
     expected = sorted((e.clock * 12_500 + e.dtime * 25, e.channel) for e in events)
     assert sorted(zip(times.tolist(), channels.tolist(), strict=True)) == expected
     assert times.tolist() == [t for t, _ in expected]
+
+
+@pytest.mark.parametrize("max_tags", [1, 10])
+def test_picoharp_markers_never_precede_the_tag_before_them(tmp_path, max_tags):
+    # the marker at 1007 is stored as 992 plus its bits
+    events = [Event(1, 1_005), Event(MARKER + 3, 1_007), Event(MARKER + 1, 1_008), Event(2, 1_009)]
+    path = write_ptu(tmp_path / "a.ptu", encode(events, PICOHARP | T2), PICOHARP | T2)
+    times, channels = all_tags(read_tags(path), max_tags)
+    assert times.tolist() == [1_005, 1_005, 1_008, 1_009]
+    assert channels.tolist() == [1, MARKER + 3, MARKER + 1, 2]
 
 
 def test_t3_times_of_a_fractional_period_are_rounded_once(tmp_path):
@@ -196,6 +206,17 @@ def test_truncated_genuine_ht3_is_refused(real_data, tmp_path):
     (tmp_path / "a.ht3").write_bytes(whole.replace(b"2.0\0", b"1.0\0", 1))
     with pytest.raises(TagFileError, match=r"format 1.0 is not supported"):
         read_tags(tmp_path / "a.ht3")
+
+
+def test_ht2_container(real_data, tmp_path):
+    whole = bytearray((real_data / "hydraharp_v20.ht3").read_bytes())
+    whole[340:344] = struct.pack("<i", 2)
+    whole[792:800] = struct.pack("<q", 3)
+    whole[800:] = struct.pack("<3I", 7, 0xFE000002, 1 << 25 | 9)
+    (tmp_path / "a.ht2").write_bytes(whole)
+    tagfile = read_tags(tmp_path / "a.ht2")
+    times, channels = all_tags(tagfile, 10)
+    assert (tagfile.mode, times.tolist(), channels.tolist()) == ("T2", [7, (2 << 25) + 9], [0, 1])
 
 
 @pytest.mark.parametrize(
