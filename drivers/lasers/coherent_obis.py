@@ -258,7 +258,11 @@ class CoherentObis(LabInstrument):
         except CommandRejected as error:
             self._require_permission(error)
             raise
-        self.wait_until(self._emits, "emitting", deadline_s=_EMISSION_DEADLINE_S, poll_s=_POLL_S)
+        try:
+            self.wait_until(self._emits, "emitting", deadline_s=_EMISSION_DEADLINE_S, poll_s=_POLL_S)
+        except BaseException:
+            self.safe()  # an abandoned start must not come on by itself later
+            raise
         self.check_errors()
 
     def _emits(self) -> bool:

@@ -1,4 +1,4 @@
-"""A small bench for driver tests: a world to set by hand, its clock, and three ways to plug in a simulator."""
+"""A small bench for driver tests: a world to set by hand, its clock, and ways to plug in a simulator."""
 
 from __future__ import annotations
 

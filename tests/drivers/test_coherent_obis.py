@@ -363,6 +363,24 @@ def test_interlock_opens_during_the_emission_delay(
     assert world.now_ps < 3 * PS
 
 
+def test_abandoned_start_does_not_come_on_later(
+    drive: Callable[..., CoherentObis], world: FakeWorld
+) -> None:
+    sim = CoherentObisSim(world, "vis_laser")
+    laser = drive(SimTransport(sim))
+    laser.start()
+
+    class Impatient(FakeClock):
+        def sleep(self, seconds: float) -> None:
+            raise KeyboardInterrupt
+
+    laser.clock = Impatient(world)
+    with pytest.raises(KeyboardInterrupt):
+        laser.emission(True)
+    world.now_ps += 10 * PS
+    assert laser.state() == LaserState.OFF
+
+
 def test_not_warm_yet(wired: Callable[..., Any], world: FakeWorld) -> None:
     laser, _sim, _host = wired(warm_up_s=60.0)
     with pytest.raises(NotReady, match="warming up"):
