@@ -63,7 +63,7 @@ def fold_resumable(folder: Path) -> tuple[RunContents, JournalTags, JournalEnd]:
     contents, tags, end = fold_journal(folder / JOURNAL)
     if contents.status or end.corrupt:
         state = f"has ended ({contents.status})" if contents.status else f"is damaged ({end.reason})"
-        raise StoreError(f"{folder}: the run {state} and cannot go on; complete it: `labctl recover {folder}`")
+        raise StoreError(f"{folder}: the run {state} and cannot go on; complete it by `labctl recover`")
     return contents, tags, end
 
 
