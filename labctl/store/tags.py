@@ -3,9 +3,9 @@
 All blocks of a run, in the order in which they were appended, form one stream that is cut into chunks of
 `CHUNK` tags. The record of a block holds the whole chunks that the block completes, in their final form, and
 after them its remaining tags as plain differences. The remainder of earlier blocks is then superseded by the
-chunk. So every acknowledged tag is in the journal, and finishing a run copies the chunks as they are; only the
-last one is still to be compressed. The price is 5 bytes per tag in the journal, for blocks shorter than a
-chunk, until the run is finished; chunks of the blocks' own lengths would cost it in the final file, for ever.
+chunk. So every acknowledged tag is in the journal, and finishing a run copies the chunks as they are; only
+the last one is still to be compressed. The price is 5 bytes per tag in the journal, for blocks shorter than a
+chunk, until the run is finished; chunks of the blocks' own lengths would cost it in the final file for ever.
 """
 
 from __future__ import annotations

@@ -135,8 +135,8 @@ class RunWriter:
             Kind.ROW,
             {
                 "sweep": sweep,
-                "index": int(index),
-                "attempt": int(attempt),
+                "index": _plain("index", int(index)),
+                "attempt": _plain("attempt", int(attempt)),
                 "bench_time_s": float(bench_time_s),
                 "values": {name: _plain(name, value) for name, value in values.items()},
                 "units": dict(units),
@@ -165,6 +165,8 @@ class RunWriter:
     def end_acquisition(self, acquisition: int, live_time_ps: int) -> int:
         """Declare the live time of an acquisition. Raises ValueError for one that was not begun."""
         self._check_acquisition(acquisition)
+        if not 0 <= live_time_ps < 2**63:
+            raise ValueError(f"live time {live_time_ps} ps of acquisition {acquisition}: give 0..2**63-1 ps")
         return self._append(
             Kind.ACQUISITION_END, {"acquisition": int(acquisition), "live_time_ps": int(live_time_ps)}
         )
