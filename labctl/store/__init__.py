@@ -6,7 +6,7 @@
 from .contents import Acquisition
 from .errors import RunNotFound, StoreError
 from .finish import finish_journal
-from .folder import RunInfo, list_runs
+from .folder import RunInfo, list_orphans, list_runs
 from .journal import read_journal
 from .reader import RunData, open_run
 from .writer import RunWriter
@@ -19,6 +19,7 @@ __all__ = [
     "RunWriter",
     "StoreError",
     "finish_journal",
+    "list_orphans",
     "list_runs",
     "open_run",
     "read_journal",

@@ -144,11 +144,13 @@ class _Fold:
 
     def finished(self) -> RunContents:
         self.contents.sweeps = {name: rows.table() for name, rows in self.rows.items()}
-        live_ps = self.counted_ps | self.declared_ps
         for number, item in self.acquisitions.items():
             begin_ps, end_ps = self.spans_ps.get(number, (0, 0))
+            # gaps may overlap or reach beyond their block, so the count is only an estimate within bounds
+            counted_ps = min(max(self.counted_ps.get(number, 0), 0), end_ps - begin_ps)
+            live_ps = self.declared_ps.get(number, counted_ps)
             self.contents.acquisitions.append(
-                replace(item, begin_ps=begin_ps, end_ps=end_ps, live_time_ps=live_ps.get(number, 0))
+                replace(item, begin_ps=begin_ps, end_ps=end_ps, live_time_ps=live_ps)
             )
         self.contents.end_time = datetime.fromtimestamp(self.last_wall_s, UTC).isoformat()
         return self.contents

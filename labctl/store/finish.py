@@ -7,11 +7,12 @@ import os
 import shutil
 from pathlib import Path
 
-from .contents import fold_journal
+from .contents import RunContents, fold_journal
 from .errors import RunNotFound, StoreError
 from .folder import JOURNAL, RUN_FILE, locked, sync_folder
-from .journal import write_failure
+from .journal import JournalEnd, write_failure
 from .nexus import verify_run, write_run
+from .tags import JournalTags
 
 _SPARE_BYTES = 16 << 20
 
@@ -53,6 +54,17 @@ def complete(folder: Path) -> Path:
         journal.unlink()
     sync_folder(folder)
     return finished
+
+
+def fold_resumable(folder: Path) -> tuple[RunContents, JournalTags, JournalEnd]:
+    """The contents of a run that can go on. Raises StoreError when it has ended or is damaged."""
+    if (folder / RUN_FILE).exists():
+        raise StoreError(f"{folder}: the run is finished and cannot go on; start a new one")
+    contents, tags, end = fold_journal(folder / JOURNAL)
+    if contents.status or end.corrupt:
+        state = f"has ended ({contents.status})" if contents.status else f"is damaged ({end.reason})"
+        raise StoreError(f"{folder}: the run {state} and cannot go on; complete it by `labctl recover`")
+    return contents, tags, end
 
 
 def _check_room(journal: Path) -> None:

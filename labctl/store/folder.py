@@ -7,8 +7,9 @@ import os
 import re
 import secrets
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -44,6 +45,7 @@ def make_folder(root: Path, experiment: str, now: datetime) -> Path:
         except FileExistsError:
             continue
         sync_folder(day)
+        sync_folder(root)
         return folder
 
 
@@ -65,6 +67,7 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._fd = _lock(folder)
 
     def release(self) -> None:
@@ -79,7 +82,7 @@ def _lock(folder: Path) -> int:
     windows = sys.platform == "win32"
     fd = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT) if windows else os.open(folder, os.O_RDONLY)
     try:
-        _lock_fd(fd)
+        _lock_fd_soon(fd)
     except OSError as error:
         os.close(fd)
         raise StoreError(f"{folder}: the run is still being written; wait for its end") from error
@@ -97,6 +100,14 @@ else:
 
     def _lock_fd(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _lock_fd_soon(fd: int) -> None:
+    for _ in range(5):  # somebody may be in `is_locked`, which takes microseconds
+        with suppress(OSError):
+            return _lock_fd(fd)
+        time.sleep(0.002)
+    _lock_fd(fd)
 
 
 @contextmanager
@@ -137,6 +148,11 @@ def list_runs(root: Path | str) -> list[RunInfo]:
     """The runs under `root`, newest first; looks at names only, opens no file."""
     days = [path for path in Path(root).glob("????-??-??") if path.is_dir()]
     return [info for day in sorted(days, reverse=True) for info in _runs_of_day(day)]
+
+
+def list_orphans(root: Path | str) -> list[RunInfo]:
+    """The runs under `root` whose process died before their end, newest first."""
+    return [info for info in list_runs(root) if (info.path / JOURNAL).exists() and not is_locked(info.path)]
 
 
 def _runs_of_day(day: Path) -> list[RunInfo]:

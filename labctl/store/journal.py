@@ -68,10 +68,14 @@ class Record:
 
 @dataclass(frozen=True)
 class JournalEnd:
-    """Where and why reading stopped. `reason` is "" at a clean end, "torn" for an incomplete last record."""
+    """Where and why reading stopped, after how many records.
+
+    reason: "" at a clean end, "torn" for an incomplete last record, else what is wrong there.
+    """
 
     offset: int
     reason: str
+    records: int = 0
 
     @property
     def corrupt(self) -> bool:
@@ -108,22 +112,30 @@ class _Pending:
 
 
 class Journal:
-    """Writes a new journal; safe to append to from several threads.
+    """Writes a new journal, or goes on after the `end` of one; safe to append to from several threads.
 
     backlog_limit: bytes that may wait for the disk before `append` waits too.
-    Raises FileExistsError when `path` exists; StoreError from `append` and `flush` once a write has failed.
+    Raises FileExistsError when a new `path` exists; StoreError from `append` and `flush` once a write failed.
     """
 
-    def __init__(self, path: Path, *, sync_period_s: float = 0.2, backlog_limit: int = 256 << 20) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        end: JournalEnd | None = None,
+        sync_period_s: float = 0.2,
+        backlog_limit: int = 256 << 20,
+    ) -> None:
+        new = os.O_CREAT | os.O_EXCL if end is None else 0
+        end = end or JournalEnd(0, "")
         self.path = path
-        self.appended = 0
-        self.acknowledged = 0
-        self.durable = 0
+        self.appended = self.acknowledged = self.durable = end.records
         self.backlog_bytes = 0
         self._sync_period_s = sync_period_s
         self._backlog_limit = backlog_limit
-        self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o644)
-        self._good_bytes = 0
+        self._fd = os.open(path, new | os.O_WRONLY | os.O_APPEND, 0o644)
+        self._good_bytes = end.offset
+        os.ftruncate(self._fd, self._good_bytes)
         self._queue: deque[_Pending] = deque()
         self._changed = threading.Condition()
         self._error: Exception | None = None
@@ -255,9 +267,11 @@ def _write_all(fd: int, data: bytes) -> None:
 def write_failure(path: Path, error: Exception) -> str:
     """One line: which file, why, how much room is left, what to do."""
     free_mb = shutil.disk_usage(path.parent).free / 1e6
+    full = isinstance(error, OSError) and error.errno in _ROOM
+    advice = "make room, then finish() again, or later" if full else "check the disk, then"
     return (
         f"{path}: cannot be written ({error}); {free_mb:.0f} MB free on its disk. What was acknowledged is "
-        f"safe in the journal: make room, then finish() again, or later `labctl recover {path.parent}`"
+        f"in the journal: {advice} `labctl recover {path.parent}`"
     )
 
 
@@ -274,7 +288,7 @@ class JournalReader:
             while True:
                 found = _read_record(file.read, seq, os.fstat(file.fileno()).st_size - offset, offset)
                 if isinstance(found, str):
-                    self.end = JournalEnd(offset, found)
+                    self.end = JournalEnd(offset, found, seq)
                     return
                 yield found
                 seq, offset = seq + 1, file.tell()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from labctl.timetags.block import TagBlock
@@ -117,10 +118,20 @@ class RunData:
         number = acquisition.id if isinstance(acquisition, Acquisition) else acquisition
         if all(item.id != number for item in self.acquisitions):
             raise StoreError(f"{self.path}: no acquisition {number}; the run has {len(self.acquisitions)}")
-        blocks = self.contents.blocks
-        first_tags = np.cumsum([0, *blocks.tags], dtype=np.int64).tolist()
-        numbers = np.flatnonzero(np.array(blocks.acquisition) == number).tolist()
-        return read_blocks(self.tag_source, blocks, first_tags, numbers)
+        return read_blocks(
+            self.tag_source, self.contents.blocks, self._first_tags, self._blocks_of.get(number, [])
+        )
+
+    @cached_property
+    def _first_tags(self) -> list[int]:
+        return [0, *accumulate(self.contents.blocks.tags)]
+
+    @cached_property
+    def _blocks_of(self) -> dict[int, list[int]]:
+        numbers: dict[int, list[int]] = {}
+        for number, acquisition in enumerate(self.contents.blocks.acquisition):
+            numbers.setdefault(acquisition, []).append(number)
+        return numbers
 
     def _table(self, sweep: str) -> SweepTable:
         if sweep not in self.contents.sweeps:

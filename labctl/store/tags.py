@@ -3,8 +3,9 @@
 All blocks of a run, in the order in which they were appended, form one stream that is cut into chunks of
 `CHUNK` tags. The record of a block holds the whole chunks that the block completes, in their final form, and
 after them its remaining tags as plain differences. The remainder of earlier blocks is then superseded by the
-chunk. So every acknowledged tag is in the file, finishing a run copies the chunks, only the last one
-is still to be compressed, and small blocks cost 5 more bytes per tag in the journal, not in the final file.
+chunk. So every acknowledged tag is in the journal, and finishing a run copies the chunks as they are; only
+the last one is still to be compressed. The price is 5 bytes per tag in the journal, for blocks shorter than a
+chunk, until the run is finished; chunks of the blocks' own lengths would cost it in the final file for ever.
 """
 
 from __future__ import annotations
@@ -83,22 +84,29 @@ class ChunkEncoder:
 
 
 class TagEncoder:
-    """Turns blocks into journal records; keeps the tags that do not fill a chunk yet. One thread only."""
+    """Turns blocks into journal records; keeps the tags that do not fill a chunk yet. One thread only.
 
-    def __init__(self) -> None:
+    rest: such tags of an interrupted run.
+    """
+
+    def __init__(self, rest: Tags | None = None) -> None:
         self._chunks = ChunkEncoder()
         self._times_ps = np.empty(CHUNK, np.int64)
         self._channels = np.empty(CHUNK, np.int32)
         self._filled = 0
+        if rest is not None:
+            self._fill(*rest)
 
     def encode(self, acquisition: int, block: TagBlock) -> tuple[dict[str, Any], list[Buffer]]:
         """Header and raw data of the record of `block`."""
         chunks, begin = [], 0
         while len(block) - begin >= CHUNK - self._filled:
-            begin = self._fill(block, begin, begin + CHUNK - self._filled)
+            end = begin + CHUNK - self._filled
+            self._fill(block.times_ps[begin:end], block.channels[begin:end])
+            begin = end
             chunks.append(self._chunks.encode(self._times_ps, self._channels))
             self._filled = 0
-        self._fill(block, begin, len(block))
+        self._fill(block.times_ps[begin:], block.channels[begin:])
         rest, rest_buffers = _pack_rest(block.times_ps[begin:], block.channels[begin:])
         header = {
             "acquisition": acquisition,
@@ -113,12 +121,11 @@ class TagEncoder:
         }
         return header, [part for chunk in chunks for part in (chunk.steps, chunk.channels)] + rest_buffers
 
-    def _fill(self, block: TagBlock, begin: int, end: int) -> int:
-        stop = self._filled + end - begin
-        self._times_ps[self._filled : stop] = block.times_ps[begin:end]
-        self._channels[self._filled : stop] = block.channels[begin:end]
+    def _fill(self, times_ps: NDArray[np.int64], channels: NDArray[np.int32]) -> None:
+        stop = self._filled + times_ps.size
+        self._times_ps[self._filled : stop] = times_ps
+        self._channels[self._filled : stop] = channels
         self._filled = stop
-        return end
 
 
 def gap_to_json(gap: Gap) -> list[Any]:

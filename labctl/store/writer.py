@@ -9,10 +9,10 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,8 +23,9 @@ import numpy as np
 from labctl.timetags.block import TagBlock
 
 from .contents import ROW_COLUMNS
-from .finish import complete
-from .folder import JOURNAL, FolderLock, make_folder
+from .errors import StoreError
+from .finish import complete, fold_resumable
+from .folder import JOURNAL, FolderLock, find_run, make_folder, sync_folder
 from .journal import Journal, Kind
 from .nexus import RESERVED
 from .tags import TagEncoder
@@ -43,15 +44,15 @@ class RunWriter:
     Every method raises StoreError once the disk has refused a record.
     """
 
-    def __init__(self, directory: Path, header: Mapping[str, Any], **journal_options: Any) -> None:
-        self.directory = directory
-        self._lock = FolderLock(directory)
-        self._journal = Journal(directory / JOURNAL, **journal_options)
-        self._tags = TagEncoder()
-        self._numbers = count()
+    def __init__(self, lock: FolderLock, journal: Journal, tags: TagEncoder, acquisitions: int = 0) -> None:
+        """Use `create` or `resume`."""
+        self.directory = lock.folder
+        self._lock = lock
+        self._journal = journal
+        self._tags = tags
+        self._acquisitions = acquisitions
+        self._numbering = threading.Lock()
         self._ended = False
-        self._append(Kind.HEADER, header)
-        self.flush(durable=True)
 
     @classmethod
     def create(
@@ -62,10 +63,33 @@ class RunWriter:
         header: what the run was told (config and bench text, `parameters`, `seed`, `twin_id`, `default_plot`
         = {"sweep", "axis", "signal", "errors"}); what the machine knows (versions, commit, time) is added.
         journal_options: `sync_period_s`, `backlog_limit` of `Journal`.
+        Raises ValueError for an unusable experiment name or `default_plot`.
         """
+        _check_default_plot(header.get("default_plot"))
         now = datetime.now(UTC)
         directory = make_folder(Path(root), experiment, now.astimezone())
-        return cls(directory, {**header, **_machine_header(experiment, now)}, **journal_options)
+        lock = FolderLock(directory)
+        writer = cls(lock, Journal(directory / JOURNAL, **journal_options), TagEncoder())
+        writer._append(Kind.HEADER, {**header, **_machine_header(experiment, now)})
+        writer.flush(durable=True)
+        sync_folder(directory)
+        return writer
+
+    @classmethod
+    def resume(cls, directory: Path | str, **journal_options: Any) -> RunWriter:
+        """Go on with a run whose process died; `open_run` tells what it has.
+
+        Raises StoreError when the run is alive, has ended or its journal is damaged; RunNotFound.
+        """
+        folder = find_run(Path(directory))
+        lock = FolderLock(folder)
+        try:
+            contents, tags, end = fold_resumable(folder)
+        except StoreError:
+            lock.release()
+            raise
+        journal = Journal(folder / JOURNAL, end=end, **journal_options)
+        return cls(lock, journal, TagEncoder(tags.last_tags()), len(contents.acquisitions))
 
     @property
     def acknowledged(self) -> int:
@@ -111,8 +135,8 @@ class RunWriter:
             Kind.ROW,
             {
                 "sweep": sweep,
-                "index": int(index),
-                "attempt": int(attempt),
+                "index": _plain("index", int(index)),
+                "attempt": _plain("attempt", int(attempt)),
                 "bench_time_s": float(bench_time_s),
                 "values": {name: _plain(name, value) for name, value in values.items()},
                 "units": dict(units),
@@ -124,19 +148,25 @@ class RunWriter:
     ) -> int:
         """Start a stretch of counting; returns its number, for `tags` and `end_acquisition`."""
         _check_name(sweep)
-        number = next(self._numbers)
-        header = {"acquisition": number, "sweep": sweep, "index": int(index), "attempt": int(attempt)}
-        names = {str(int(channel)): name for channel, name in channels.items()}
-        self._append(Kind.ACQUISITION_BEGIN, {**header, "channels": names, "bench_time_s": bench_time_s})
+        header = {"sweep": sweep, "index": int(index), "attempt": int(attempt), "bench_time_s": bench_time_s}
+        header["channels"] = {str(int(channel)): name for channel, name in channels.items()}
+        with self._numbering:
+            number = self._acquisitions
+            self._append(Kind.ACQUISITION_BEGIN, {**header, "acquisition": number})
+            self._acquisitions += 1
         return number
 
     def tags(self, acquisition: int, block: TagBlock) -> int:
-        """The next tags of an acquisition."""
+        """The next tags of an acquisition. Raises ValueError for one that was not begun."""
+        self._check_acquisition(acquisition)
         size = block.times_ps.nbytes + block.channels.nbytes + 1024
         return self._journal.append_encoded(Kind.TAGS, lambda: self._tags.encode(acquisition, block), size)
 
     def end_acquisition(self, acquisition: int, live_time_ps: int) -> int:
-        """Declare the live time of an acquisition."""
+        """Declare the live time of an acquisition. Raises ValueError for one that was not begun."""
+        self._check_acquisition(acquisition)
+        if not 0 <= live_time_ps < 2**63:
+            raise ValueError(f"live time {live_time_ps} ps of acquisition {acquisition}: give 0..2**63-1 ps")
         return self._append(
             Kind.ACQUISITION_END, {"acquisition": int(acquisition), "live_time_ps": int(live_time_ps)}
         )
@@ -185,8 +215,17 @@ class RunWriter:
     ) -> None:
         self.close()
 
+    def _check_acquisition(self, number: int) -> None:
+        if not 0 <= number < self._acquisitions:
+            raise ValueError(f"acquisition {number} of {self.directory} was not begun: begin_acquisition")
+
     def _append(self, kind: Kind, header: Mapping[str, Any]) -> int:
         return self._journal.append(kind, {**header, "wall_time_s": time.time()})
+
+
+def _check_default_plot(plot: Any) -> None:
+    if plot and not (isinstance(plot, Mapping) and {"sweep", "axis", "signal"} <= plot.keys()):
+        raise ValueError(f"default_plot {plot!r}: give sweep, axis and signal, and errors if there are any")
 
 
 def _check_name(name: str, reserved: tuple[str, ...] = ()) -> None:

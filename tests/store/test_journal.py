@@ -45,7 +45,7 @@ def test_records_come_back_in_order(tmp_path: Path) -> None:
 
 
 def test_truncation_at_any_byte_loses_only_the_last_records(tmp_path: Path) -> None:
-    write_events(tmp_path / "j", 6)
+    write_events(tmp_path / "j", 4)
     data, cut = (tmp_path / "j").read_bytes(), tmp_path / "cut"
     records = list(read_journal(tmp_path / "j"))
     ends = [record.data_offset + len(record.data) for record in records]
@@ -58,7 +58,7 @@ def test_truncation_at_any_byte_loses_only_the_last_records(tmp_path: Path) -> N
 
 
 def test_a_spoilt_byte_stops_the_reading_there(tmp_path: Path) -> None:
-    write_events(tmp_path / "j", 6)
+    write_events(tmp_path / "j", 4)
     data = bytearray((tmp_path / "j").read_bytes())
     records = list(read_journal(tmp_path / "j"))
     ends = [0, *(record.data_offset + len(record.data) for record in records)]
@@ -78,7 +78,7 @@ def test_run_cut_anywhere_is_recovered_up_to_the_cut(tmp_path: Path) -> None:
     journal = writer.directory / "run.journal"
     data, records = journal.read_bytes(), list(read_journal(journal))
     header_end = records[0].data_offset + len(records[0].data)
-    for number, size in enumerate(range(header_end, len(data), 97)):
+    for number, size in enumerate(range(header_end, len(data), 131)):
         folder = tmp_path / f"cut{number}"
         folder.mkdir()
         (folder / "run.journal").write_bytes(data[:size])

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from labctl.store import RunNotFound, RunWriter, StoreError, finish_journal, list_runs, open_run
+from labctl.store import RunNotFound, RunWriter, StoreError, finish_journal, list_orphans, list_runs, open_run
 from labctl.store.codec import CHUNK
 
 from .helpers import CHANNELS, HEADER, assert_same_blocks, make_block, read_all_blocks, write_scan
@@ -166,6 +166,46 @@ def test_a_run_has_one_writer(tmp_path: Path) -> None:
     assert finish_journal(path.parent) == path
     with pytest.raises(StoreError, match="the run is finished"):
         writer.event("late", 0.0)
+
+
+def test_a_crashed_run_goes_on(tmp_path: Path) -> None:
+    writer, blocks = write_scan(tmp_path, tags=CHUNK // 3)
+    acquisition = writer.begin_acquisition(CHANNELS, "delays", 5, 9.0)
+    writer.close()
+    with (writer.directory / "run.journal").open("ab") as journal:
+        journal.write(b"LJ1\nhalf a rec")
+    resumed = RunWriter.resume(writer.directory)
+    more = [make_block(9, CHUNK, 10**13), make_block(10, 7, 10**14)]
+    resumed.tags(acquisition, more[0])
+    resumed.tags(resumed.begin_acquisition(CHANNELS, "delays", 6, 10.0), more[1])
+    with pytest.raises(StoreError, match="still being written"):
+        RunWriter.resume(writer.directory)
+    run = open_run(resumed.finish("success"))
+    assert run.status == "success" and len(run.acquisitions) == 7
+    assert_same_blocks(read_all_blocks(run), [*blocks, *more])
+    with pytest.raises(StoreError, match="cannot go on"):
+        RunWriter.resume(writer.directory)
+
+
+def test_orphans_are_found(tmp_path: Path) -> None:
+    alive, _ = write_scan(tmp_path)
+    dead, _ = write_scan(tmp_path)
+    write_scan(tmp_path)[0].finish("success")
+    dead.close()
+    assert [info.path for info in list_orphans(tmp_path)] == [dead.directory]
+    alive.close()
+
+
+def test_misuse_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give sweep, axis and signal"):
+        RunWriter.create(tmp_path, "scan", {"default_plot": {"axis": "x"}})
+    with pytest.raises(ValueError, match="use letters"):
+        RunWriter.create(tmp_path, "../scan", {})
+    with RunWriter.create(tmp_path, "scan", {}) as writer:
+        with pytest.raises(ValueError, match="was not begun"):
+            writer.tags(0, make_block(0, 3))
+        with pytest.raises(ValueError, match="one of success, abort, fail"):
+            writer.finish("fine")
 
 
 def test_interleaved_acquisitions_and_large_blocks(tmp_path: Path) -> None:
