@@ -171,9 +171,10 @@ def run_pulsed(
             s[CHARGED] = 1 - s[CHARGED]
             flips[m] = flip_ps
             m += 1
-            number = s[NUMBER] if s[PLAYING] else first_excitation(flip_ps, p)
+            number = first_excitation(flip_ps, p)
             _draw_flip(rng, s, flip_ps, number, p, q)
-            if not s[PLAYING]:
+            # once pulses are being played, the coming kick's luck and the excitons alive must stay
+            if not s[PLAYING] or number < first_number(kick_ps - q[7], p):
                 _aim(rng, s, number, table, p, q)
         elif pulse_ps <= kick_ps:
             if s[PLAYING]:

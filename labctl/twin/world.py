@@ -20,7 +20,7 @@ from labctl.twin.config import WorldConfig
 from labctl.twin.detection import DetectorPair
 from labctl.twin.emission import Emitter
 from labctl.twin.knobs import KNOB_NAMES, Knobs, PulseTrain, WorldError, nearest
-from labctl.twin.pulses import FAR_PS, all_syncs, first_number, hashed, normal_field, pulses_of
+from labctl.twin.pulses import FAR_PS, all_syncs, first_number, pulses_of
 from labctl.twin.tags import NO_TAGS, TagBuffer
 
 __all__ = ["Knobs", "PulseTrain", "World", "WorldError"]
@@ -143,8 +143,8 @@ class World:
 
     def _gate_edge(self, channel: int) -> dict[int, np.ndarray]:
         detection = self.config.detection
-        jitter = normal_field(hashed(self._mir_pulses[5], self._now_ps), 0) * detection.tagger_jitter_s * 1e12
-        tag = self._now_ps + detection.latency_ps + detection.skew_ps[5] + round(jitter)
+        jitter_ps = self.rng("gate", self._now_ps).normal(0, detection.tagger_jitter_s * 1e12)
+        tag = self._now_ps + detection.latency_ps + detection.skew_ps[5] + round(jitter_ps)
         return {channel: np.array([tag], np.int64)}
 
     def vis_power_at_meter_w(self) -> float:
