@@ -51,6 +51,7 @@ class SwabianTimeTagger(LabInstrument):
 
     overflows: Parameter
     trigger_levels: Parameter
+    _tagger: Any = None  # of the class, because QCoDeS strips a closed instrument of its own attributes
 
     def __init__(
         self,
@@ -74,7 +75,6 @@ class SwabianTimeTagger(LabInstrument):
         self._filter = conditional_filter
         self._stream_buffer = stream_buffer
         self._streams: list[Any] = []
-        self._tagger: Any = None
         try:
             self._library, located = _load_library(name, address)
             self._serial = serial or located
@@ -227,8 +227,9 @@ class SwabianTimeTagger(LabInstrument):
 
     def close(self) -> None:
         """Stop all streams and give the tagger back. Idempotent."""
-        self._release()
-        super().close()
+        if self.is_valid(self):
+            self._release()
+            super().close()
 
     def _create(self) -> None:
         try:

@@ -19,8 +19,6 @@ ours = swabian_api.connect("127.0.0.1", 1)
 FUNCTIONS = ["createTimeTagger", "freeTimeTagger", "scanTimeTagger", "getVersion"]
 CLASSES = ["TimeTagger", "TimeTagStream", "TimeTagStreamBuffer", "Countrate", "Counter", "IteratorBase"]
 BUFFER_FIELDS = ["size", "hasOverflows", "tStart", "tGetData"]
-# wrapped by hand in the vendor's library: the documentation has no parameter lines
-_UNDOCUMENTED: dict[str, list[str]] = {}
 
 
 def public(cls: type) -> list[str]:

@@ -5,6 +5,7 @@ import json
 import struct
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -337,7 +338,7 @@ def test_blocks_cover_the_time_exactly_and_keep_every_tag(
     blocks = list(tagger.stream([1, 3, -5], 0.25, slice_s))
     assert blocks[0].begin_ps == 123_456_789
     assert blocks[-1].end_ps == 123_456_789 + PS // 4 == world.now_ps
-    assert all(a.end_ps == b.begin_ps for a, b in zip(blocks, blocks[1:], strict=False))
+    assert all(a.end_ps == b.begin_ps for a, b in pairwise(blocks))
     times, channels = joined(blocks)
     expected = world.tags.between(123_456_789, world.now_ps, [1, 3, -5])
     assert np.array_equal(times, expected[0]) and np.array_equal(channels, expected[1])
@@ -597,7 +598,8 @@ def test_an_unsorted_tail_beyond_the_end_is_an_error_too() -> None:
 
 def test_an_overflow_that_lasts_longer_than_its_buffer() -> None:
     blocks = maker()
-    first = blocks.convert(buffer([120, 150, 150], 200, kinds=[0, 2, 4], channels=[1, 0, 2], missed=[0, 0, 7]))
+    begun = buffer([120, 150, 150], 200, kinds=[0, 2, 4], channels=[1, 0, 2], missed=[0, 0, 7])
+    first = blocks.convert(begun)
     second = blocks.convert(buffer([], 300))
     third = blocks.convert(buffer([330, 350], 400, kinds=[3, 0], channels=[0, 1]))
     assert first is not None and second is not None and third is not None
