@@ -25,10 +25,11 @@ NO_TAGS = np.empty(0, np.int64)
 GUARD_PS = 1_000
 
 Times = NDArray[np.int64]
+Numbers = NDArray[np.int32]
 
 
 @njit(cache=True, nogil=True)
-def merge(times_a: Times, channels_a: NDArray[np.int32], times_b: Times, channel_b: int) -> tuple[Times, NDArray[np.int32]]:
+def merge(times_a: Times, channels_a: Numbers, times_b: Times, channel_b: int) -> tuple[Times, Numbers]:
     """Two sorted streams in one; at equal times the first stream comes first."""
     n = times_a.size + times_b.size
     times, channels = np.empty(n, np.int64), np.empty(n, np.int32)
@@ -127,13 +128,13 @@ class Subscription:
 
     def _clear(self) -> None:
         self._times: list[Times] = []
-        self._numbers: list[NDArray[np.int32]] = []
+        self._numbers: list[Numbers] = []
         self._held = 0
         self._full = False
         self._gaps: list[Gap] = []
 
-    def take(self) -> tuple[Times, NDArray[np.int32], int, int]:
-        """(times_ps int64[n], channels int32[n], begin_ps, end_ps): all tags since the last take, in time order.
+    def take(self) -> tuple[Times, Numbers, int, int]:
+        """All tags since the last take: (times_ps int64[n], channels int32[n], begin_ps, end_ps), time-ordered.
 
         `gaps` then tells the stretches of `[begin_ps, end_ps)` in which tags were lost, and how many.
         """
@@ -148,7 +149,7 @@ class Subscription:
         """Stop reading; later tags are dropped."""
         self._buffer.unsubscribe(self)
 
-    def append(self, times: Times, numbers: NDArray[np.int32], end_ps: int, losses: list[tuple[int, int]]) -> None:
+    def append(self, times: Times, numbers: Numbers, end_ps: int, losses: list[tuple[int, int]]) -> None:
         """The tags up to the watermark `end_ps`, less what falls into `losses` or no longer fits."""
         for begin, end in losses:
             low, high = max(begin, self._end_ps), min(end, end_ps)
@@ -165,7 +166,7 @@ class Subscription:
             self._held += times.size
         self._end_ps = end_ps
 
-    def _lose(self, times: Times, numbers: NDArray[np.int32], begin_ps: int, end_ps: int) -> tuple[Times, NDArray[np.int32]]:
+    def _lose(self, times: Times, numbers: Numbers, begin_ps: int, end_ps: int) -> tuple[Times, Numbers]:
         a, b = np.searchsorted(times, (begin_ps, end_ps))
         found, counts = np.unique(numbers[a:b], return_counts=True)
         missed = dict(zip(found.tolist(), counts.tolist(), strict=True))
@@ -204,10 +205,12 @@ class TagBuffer:
         return self._triggers, (VIS_SYNC,) if self._triggers else ()
 
     def set_conditional_filter(self, trigger: Iterable[int], filtered: Iterable[int]) -> None:
-        """Let only the first edge of channel 3 after each tag of the trigger channels pass; empty: no filter."""
+        """Pass only the first edge of channel 3 after each tag of the trigger channels; empty: no filter."""
         triggers, filtered = tuple(trigger), tuple(filtered)
         if bool(triggers) != bool(filtered):
-            raise WorldError("a conditional filter needs both trigger and filtered channels, or none of either")
+            raise WorldError(
+                "a conditional filter needs both trigger and filtered channels, or none of either"
+            )
         if triggers and filtered != (VIS_SYNC,):
             raise WorldError(f"only channel {VIS_SYNC} can be filtered, not {filtered}")
         if VIS_SYNC in triggers:
@@ -218,7 +221,7 @@ class TagBuffer:
         self._armed = -1
 
     def set_delay(self, channel: int, delay_ps: int) -> None:
-        """Shift the tags of a channel that are still to come; a negative delay holds back the other channels."""
+        """Shift the coming tags of a channel; a negative delay holds back the other channels."""
         self._delay_ps[_known(channel)] = int(delay_ps)
 
     def set_dead_time(self, channel: int, dead_time_ps: int) -> None:
@@ -239,7 +242,7 @@ class TagBuffer:
         self._subscriptions = [s for s in self._subscriptions if s is not subscription]
 
     def lose(self, begin_ps: int, end_ps: int) -> None:
-        """Lose all tags in `[begin_ps, end_ps)`, as an overflowing tagger does; they are counted as missed."""
+        """Lose all tags in `[begin_ps, end_ps)`, as an overflowing tagger does; they count as missed."""
         if not self._watermark_ps <= begin_ps < end_ps:
             raise WorldError(
                 f"tags can be lost from {self._watermark_ps} ps on (earlier ones are out), "
@@ -251,7 +254,7 @@ class TagBuffer:
         """Take in the new tags of each channel (sorted, all tags before `now_ps` among them)."""
         begin_ps = self._watermark_ps
         end_ps = max(begin_ps, now_ps + min(0, *self._delay_ps.values()))
-        final = {channel: NO_TAGS for channel in CHANNELS}
+        final = dict.fromkeys(CHANNELS, NO_TAGS)
         for channel in {*raw, *self._pending}:
             self._queue(channel, raw.get(channel, NO_TAGS))
             final[channel] = self._release(channel, begin_ps, end_ps)
@@ -263,7 +266,9 @@ class TagBuffer:
 
     def _queue(self, channel: int, times: Times) -> None:
         if self._dead_ps[channel]:
-            times, self._last_passed[channel] = drop_dead(times, self._dead_ps[channel], self._last_passed[channel])
+            times, self._last_passed[channel] = drop_dead(
+                times, self._dead_ps[channel], self._last_passed[channel]
+            )
         if not times.size:
             return
         if self._delay_ps[channel]:
@@ -295,7 +300,9 @@ class TagBuffer:
             edges = NO_TAGS
         self.sync.forget(raw_end - 2 * abs(delay_ps))
         if self._dead_ps[VIS_SYNC]:
-            edges, self._last_passed[VIS_SYNC] = drop_dead(edges, self._dead_ps[VIS_SYNC], self._last_passed[VIS_SYNC])
+            edges, self._last_passed[VIS_SYNC] = drop_dead(
+                edges, self._dead_ps[VIS_SYNC], self._last_passed[VIS_SYNC]
+            )
         return edges + delay_ps
 
 
@@ -315,7 +322,7 @@ def _union(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _merged(final: dict[int, Times], channels: tuple[int, ...]) -> tuple[Times, NDArray[np.int32]]:
+def _merged(final: dict[int, Times], channels: tuple[int, ...]) -> tuple[Times, Numbers]:
     present = [channel for channel in channels if final[channel].size]
     if not present:
         return NO_TAGS, np.empty(0, np.int32)

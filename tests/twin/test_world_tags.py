@@ -12,7 +12,9 @@ from tests.twin.world_kit import MS, config, pulsed_world
 END = 400 * MS
 
 
-def tags(world: World, channels: tuple[int, ...] = (1, 2, 3), step_ps: int = 13 * MS) -> tuple[np.ndarray, np.ndarray]:
+def tags(
+    world: World, channels: tuple[int, ...] = (1, 2, 3), step_ps: int = 13 * MS
+) -> tuple[np.ndarray, np.ndarray]:
     reader = world.tags.subscribe(channels)
     while world.now_ps < END:
         world.advance_to(min(END, world.now_ps + step_ps))
