@@ -218,8 +218,8 @@ def run_pulsed(
 def _draw_jump(rng: Generator, s: Ints, now_ps: int, table: Floats, q: Params) -> None:
     """When the number of excitons changes next under the CW pump.
 
-    From the empty dot, excitons that decay unseen are skipped: their number is geometric and, since dwell times
-    do not depend on where a jump leads, the time that they take is the sum of two Gamma variables.
+    From the empty dot, excitons that decay unseen are skipped: their number is geometric and, since dwell
+    times do not depend on where a jump leads, the time that they take is the sum of two Gamma variables.
     """
     level, row = s[LEVEL], table[s[CHARGED]]
     if level == 2:

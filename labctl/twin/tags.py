@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from labctl.timetags.block import Gap
 from labctl.twin.config import WorldConfig
 from labctl.twin.knobs import PulseTrain, WorldError
 from labctl.twin.pulses import FAR_PS, Pulses, all_syncs, filtered_syncs, first_number, pulses_of
@@ -115,12 +115,29 @@ class SyncEdges:
         return (parts[1] if len(parts) == 2 else np.concatenate(parts)), armed
 
 
+class Lost(NamedTuple):
+    """An interval `[begin_ps, end_ps)` in which tags were lost; `missed` counts them by channel."""
+
+    begin_ps: int
+    end_ps: int
+    missed: dict[int, int]
+
+
+class Taken(NamedTuple):
+    """All tags of a reader in `[begin_ps, end_ps)`, in time order: times_ps int64[n], channels int32[n]."""
+
+    times_ps: Times
+    channels: Numbers
+    begin_ps: int
+    end_ps: int
+    gaps: tuple[Lost, ...]
+
+
 class Subscription:
     """One reader's tags. `take` hands over everything since the last take; nothing is handed over twice."""
 
     def __init__(self, buffer: TagBuffer, channels: tuple[int, ...], begin_ps: int, capacity: int) -> None:
         self.channels = channels
-        self.gaps: tuple[Gap, ...] = ()
         self._buffer = buffer
         self._capacity = capacity
         self._begin_ps = self._end_ps = begin_ps
@@ -131,19 +148,16 @@ class Subscription:
         self._numbers: list[Numbers] = []
         self._held = 0
         self._full = False
-        self._gaps: list[Gap] = []
+        self._gaps: list[Lost] = []
 
-    def take(self) -> tuple[Times, Numbers, int, int]:
-        """All tags since the last take: (times_ps int64[n], channels int32[n], begin_ps, end_ps), time-ordered.
-
-        `gaps` then tells the stretches of `[begin_ps, end_ps)` in which tags were lost, and how many.
-        """
+    def take(self) -> Taken:
+        """Everything since the last take."""
         times = np.concatenate(self._times) if self._times else NO_TAGS
         numbers = np.concatenate(self._numbers) if self._numbers else np.empty(0, np.int32)
-        begin_ps, self._begin_ps = self._begin_ps, self._end_ps
-        self.gaps = tuple(self._gaps)
+        taken = Taken(times, numbers, self._begin_ps, self._end_ps, tuple(self._gaps))
+        self._begin_ps = self._end_ps
         self._clear()
-        return times, numbers, begin_ps, self._end_ps
+        return taken
 
     def close(self) -> None:
         """Stop reading; later tags are dropped."""
@@ -174,7 +188,7 @@ class Subscription:
             last = self._gaps.pop()
             begin_ps = last.begin_ps
             missed = {c: last.missed.get(c, 0) + missed.get(c, 0) for c in sorted({*last.missed, *missed})}
-        self._gaps.append(Gap(begin_ps, end_ps, missed))
+        self._gaps.append(Lost(begin_ps, end_ps, missed))
         return np.delete(times, slice(a, b)), np.delete(numbers, slice(a, b))
 
 
@@ -224,11 +238,15 @@ class TagBuffer:
         """Shift the coming tags of a channel; a negative delay holds back the other channels."""
         self._delay_ps[_known(channel)] = int(delay_ps)
 
-    def set_dead_time(self, channel: int, dead_time_ps: int) -> None:
-        """Dead time of an input, not extended; on a filtered channel it acts behind the filter."""
+    def set_dead_time(self, channel: int, dead_time_ps: int) -> int:
+        """Dead time of an input, not extended; on a filtered channel it acts behind the filter.
+
+        Returns the dead time that is now set.
+        """
         if dead_time_ps < 0:
             raise WorldError(f"channel {channel}: a dead time cannot be negative ({dead_time_ps} ps)")
         self._dead_ps[_known(channel)] = int(dead_time_ps)
+        return self._dead_ps[channel]
 
     def subscribe(self, channels: Iterable[int]) -> Subscription:
         """Read these channels from now on."""

@@ -71,8 +71,8 @@ class World:
     def set(self, **changes: Any) -> None:
         """Change knobs from this instant on; equal values change nothing.
 
-        Raises WorldError for an unknown knob or a value of the wrong kind; no knob changes then. Light that the
-        model of the dot does not cover is refused by `advance_to`, so that knobs may pass through it.
+        Raises WorldError for an unknown knob or a value of the wrong kind; no knob changes then. Light that
+        the model of the dot does not cover is refused by `advance_to`, so that knobs may pass through it.
         """
         for name, value in changes.items():
             check_knob(name, value)

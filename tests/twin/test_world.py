@@ -95,7 +95,7 @@ def test_without_light_only_darks() -> None:
     world.set(diode_train=FAST, vis_waveplate_deg=vis_deg(0.3))
     reader = world.tags.subscribe(ALL)
     world.advance_to(20 * S)
-    _, channels, begin_ps, end_ps = reader.take()
+    _, channels, begin_ps, end_ps, _ = reader.take()
     assert (begin_ps, end_ps) == (0, 20 * S)
     # 4020 expected with after-pulses; 4 sigma
     assert abs(channels.size - 4020) < 256
@@ -189,7 +189,7 @@ def test_skews_of_the_channels() -> None:
     world = pulsed_world(8)
     reader = world.tags.subscribe((1, 2, 3))
     world.advance_to(4 * S)
-    times, channels, _, _ = reader.take()
+    times, channels, *_ = reader.take()
     syncs = times[channels == 3]
     for channel, rise_ps in ((1, 7_200), (2, 8_500)):
         photons = times[channels == channel]
