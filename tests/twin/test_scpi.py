@@ -23,7 +23,9 @@ def test_understood(typed: str) -> None:
     assert handler is not None and handler("") == "query"
 
 
-@pytest.mark.parametrize("typed", ["SEN:POW:UNIT?", "SENSE:POWE:UNIT?", "SENS:POW:UNIT??", "SENS:POW", "IDN?", ""])
+@pytest.mark.parametrize(
+    "typed", ["SEN:POW:UNIT?", "SENSE:POWE:UNIT?", "SENS:POW:UNIT??", "SENS:POW", "IDN?", ""]
+)
 def test_not_understood(typed: str) -> None:
     assert TABLE.find(typed) is None
 
