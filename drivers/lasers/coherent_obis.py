@@ -162,7 +162,7 @@ class CoherentObis(LabInstrument):
             label="Wavelength",
             unit="m",
             docstring="Nominal wavelength.",
-            get_cmd=lambda: self._number("SYST:INF:WAV?") * 1e-9,
+            get_cmd=lambda: self._number("SYST:INF:WAV?") / 1e9,
         )
         self.hours = self.add_parameter(
             "hours",

@@ -142,7 +142,7 @@ class WireHost:
 
     def _serve(self) -> None:
         if self._listener:
-            if self._wake_read in select.select([self._listener, self._wake_read], [], [])[0]:
+            if self._wake_read in select.select([self._listener.fileno(), self._wake_read], [], [])[0]:
                 return
             self._stream = self._listener.accept()[0].detach()
             self._open.append(self._stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -310,9 +311,7 @@ def test_modes_left_by_others(
     assert laser.interlock_ok() is True
 
 
-def test_half_a_command_on_the_wire_never_emits(
-    drive: Callable[..., CoherentObis], world: FakeWorld
-) -> None:
+def test_half_a_command_on_the_wire_never_emits(drive: Callable[..., CoherentObis], world: FakeWorld) -> None:
     sim = CoherentObisSim(world, "vis_laser")
     sim.feed(b"SOUR:AM:STAT ON")
     laser = drive(SimTransport(sim))
@@ -363,9 +362,7 @@ def test_interlock_opens_during_the_emission_delay(
     assert world.now_ps < 3 * PS
 
 
-def test_abandoned_start_does_not_come_on_later(
-    drive: Callable[..., CoherentObis], world: FakeWorld
-) -> None:
+def test_abandoned_start_does_not_come_on_later(drive: Callable[..., CoherentObis], world: FakeWorld) -> None:
     sim = CoherentObisSim(world, "vis_laser")
     laser = drive(SimTransport(sim))
     laser.start()
@@ -419,6 +416,19 @@ def test_power_cycle_in_mid_session(wired: Callable[..., Any], world: FakeWorld)
     assert laser.power() == 0.0
     laser.establish()
     assert laser.emission() is False
+
+
+def test_two_threads_get_their_own_answers(wired: Callable[..., Any]) -> None:
+    laser, _sim, _host = wired()
+
+    def ask(read: Callable[[], float]) -> set[float]:
+        return {read() for _ in range(100)}
+
+    with ThreadPoolExecutor(2) as threads:
+        wavelength = threads.submit(ask, laser.wavelength)
+        power = threads.submit(ask, laser.power_setpoint)
+    assert wavelength.result() == {705e-9}
+    assert power.result() == {0.001}
 
 
 def test_disconnect_and_reopen(wired: Callable[..., Any]) -> None:

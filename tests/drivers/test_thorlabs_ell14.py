@@ -52,9 +52,7 @@ def drive(monkeypatch: pytest.MonkeyPatch, world: FakeWorld) -> Iterator[Callabl
     def build(transport: Any, **options: Any) -> ThorlabsEll14:
         monkeypatch.setattr("labctl.instruments.link.open_transport", lambda *_: transport)
         made.append(
-            ThorlabsEll14(
-                f"rotator{next(_NUMBERS)}", "serial://scripted", clock=FakeClock(world), **options
-            )
+            ThorlabsEll14(f"rotator{next(_NUMBERS)}", "serial://scripted", clock=FakeClock(world), **options)
         )
         return made[-1]
 
@@ -107,6 +105,7 @@ def test_world_turns_when_the_move_is_over(world: FakeWorld) -> None:
     sim = ThorlabsEll14Sim(world, "mir_rotator", axis="mir_waveplate_deg", start_deg=45.0)
     assert world.knobs.mir_waveplate_deg == 45.0
     (reply,) = sim.feed(b"0ma00008C00")
+    assert reply.due_ps is not None
     assert reply.due_ps == pytest.approx((0.1 + 45 / 400) * PS)
     world.now_ps = reply.due_ps - 1
     assert say(sim, "0gp") == "0GS09\r\n"
@@ -186,9 +185,7 @@ def test_not_started(drive: Callable[..., ThorlabsEll14]) -> None:
 
 def test_stopped_beside_the_target(drive: Callable[..., ThorlabsEll14]) -> None:
     rotator = drive(
-        ScriptedTransport(
-            [*ESTABLISH, (b"0gp", b"0PO00000000\r\n"), (b"0ma00008C00", b"0PO00008BF0\r\n")]
-        )
+        ScriptedTransport([*ESTABLISH, (b"0gp", b"0PO00000000\r\n"), (b"0ma00008C00", b"0PO00008BF0\r\n")])
     )
     rotator.establish()
     with pytest.raises(NotReady, match=r"89\.960 deg instead of 90\.000 deg"):
