@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Bench:
         self.twin = twin
         self.instruments: dict[str, LabInstrument] = {}
         self.identities: dict[str, Identity] = {}
+        self.opened: list[LabInstrument] = []  # all that hold a port, started or not
 
     def __getattr__(self, name: str) -> Any:
         instruments = self.__dict__.get("instruments", {})
@@ -106,10 +107,7 @@ def open_bench(name: str, twin: TwinOptions | None = None) -> Iterator[Bench]:
     """
     config, file = load_bench(name)
     with ExitStack() as stack:
-        process = _start_twin(config, twin or TwinOptions(), stack)
-        clock: Clock = TwinClock(process.client) if process else WallClock()
-        bench = Bench(config, file, clock, process)
-        stack.callback(_close_all, bench)
+        bench = _empty_bench(config, file, twin or TwinOptions(), stack)
         _build_all(bench)
         stack.callback(bench.safe)
         yield bench
@@ -129,10 +127,7 @@ def check_bench(name: str) -> list[CheckLine]:
     """Connect to every instrument of a bench, one after the other, and report each one's state or why not."""
     config, file = load_bench(name)
     with ExitStack() as stack:
-        process = _start_twin(config, TwinOptions(), stack)
-        clock: Clock = TwinClock(process.client) if process else WallClock()
-        bench = Bench(config, file, clock, process)
-        stack.callback(_close_all, bench)
+        bench = _empty_bench(config, file, TwinOptions(), stack)
         return [_check_one(bench, instrument) for instrument in config.instruments]
 
 
@@ -148,31 +143,44 @@ def _check_one(bench: Bench, name: str) -> CheckLine:
         return CheckLine(name, False, "", " ".join(str(error).split()))
 
 
-def _start_twin(config: BenchConfig, options: TwinOptions, stack: ExitStack) -> TwinProcess | None:
+def _empty_bench(config: BenchConfig, file: Path, options: TwinOptions, stack: ExitStack) -> Bench:
+    """A bench without instruments yet; its twin starts while the drivers are being imported."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        starting = pool.submit(_start_twin, config, options)
+        for instrument in config.instruments.values():
+            _import_driver(instrument.driver)
+        process = starting.result()
+    if process is not None:
+        stack.callback(process.close)
+        process.client.lease("bench")
+    bench = Bench(config, file, TwinClock(process.client) if process else WallClock(), process)
+    stack.callback(_close_all, bench)
+    return bench
+
+
+def _start_twin(config: BenchConfig, options: TwinOptions) -> TwinProcess | None:
     if config.twin is None:
         return None
-    process = start_twin(
+    return start_twin(
         find_config("twins", config.twin), seed=options.seed, overrides=options.overrides, speed=options.speed
     )
-    stack.callback(process.close)
-    process.client.lease("bench")
-    return process
+
+
+def _import_driver(spec: str) -> None:
+    with suppress(LabctlError):  # said when the instrument is built
+        load_object(spec)
 
 
 def _build_all(bench: Bench) -> None:
     wired = [n for n, c in bench.config.instruments.items() if c.address is not None]
-    for name in wired:  # a module is loaded before threads start: imports are not parallel
-        load_object(bench.config.instruments[name].driver)
     with ThreadPoolExecutor(max_workers=max(len(wired), 1)) as pool:
         opened = {name: pool.submit(_build, bench, name) for name in wired}
-    failed = [future.exception() for future in opened.values() if future.exception() is not None]
-    bench.instruments.update({n: f.result() for n, f in opened.items() if f.exception() is None})
+    failed = [error for future in opened.values() if (error := future.exception()) is not None]
+    built = {name: future.result() for name, future in opened.items() if future.exception() is None}
     if failed:
-        raise failed[0]  # type: ignore[misc]
+        raise failed[0]
     for name in bench.config.instruments:
-        instrument = bench.instruments.pop(name, None) or _build(bench, name)
-        bench.instruments[name] = instrument  # bench order
-        _start(bench, name, instrument)
+        _start(bench, name, built.get(name) or _build(bench, name))
 
 
 def _build(bench: Bench, name: str) -> LabInstrument:
@@ -192,6 +200,7 @@ def _build(bench: Bench, name: str) -> LabInstrument:
         ) from error
     if not isinstance(instrument, LabInstrument):
         raise BenchError(f"{bench.file}: {name}: {config.driver} is not a LabInstrument")
+    bench.opened.append(instrument)
     return instrument
 
 
@@ -219,7 +228,7 @@ def _resolve(bench: Bench, config: InstrumentConfig) -> str:
 
 
 def _close_all(bench: Bench) -> None:
-    for instrument in reversed(bench.instruments.values()):
+    for instrument in reversed(bench.opened):
         instrument.close()
 
 

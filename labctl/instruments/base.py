@@ -16,7 +16,7 @@ from qcodes.instrument import Instrument
 from qcodes.parameters import ParameterBase
 
 from labctl.clock import Clock, WallClock
-from labctl.instruments.errors import IdentityMismatch, InstrumentError, NotReady
+from labctl.instruments.errors import IdentityMismatch, InstrumentDisconnected, InstrumentError, NotReady
 from labctl.instruments.link import Link
 
 
@@ -106,8 +106,9 @@ class LabInstrument(Instrument):
 
     def close(self) -> None:
         """Release the instrument and its port. Idempotent."""
-        if self.link is not None:
-            self.link.close()
+        link = self.__dict__.get("link")  # QCoDeS removes all attributes when it closes
+        if link is not None:
+            link.close()
         super().close()
 
     def get_idn(self) -> dict[str, str | None]:
@@ -148,7 +149,9 @@ class LabInstrument(Instrument):
                 if is_safe():
                     return SafeReport(self.name, True, (*steps, f"{what}: read-back agrees"))
                 steps.append(f"{what}: read-back disagrees")
+            except InstrumentDisconnected as error:
+                return SafeReport(self.name, False, (*steps, f"{what}: {error}"))
             except InstrumentError as error:
                 steps.append(f"{what}: {error}")
-            if time.monotonic() >= deadline or (self.link is not None and not self.link.connected):
+            if time.monotonic() >= deadline:
                 return SafeReport(self.name, False, tuple(steps))

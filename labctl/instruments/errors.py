@@ -39,6 +39,10 @@ class InstrumentError(LabctlError):
             parts.append(hint)
         super().__init__("; ".join(parts))
 
+    def __str__(self) -> str:
+        # QCoDeS appends "setting x to y" to the arguments of an error that passes through a parameter
+        return "; ".join(str(argument) for argument in self.args)
+
 
 class InstrumentTimeout(InstrumentError):
     """The instrument did not answer in time."""

@@ -190,7 +190,7 @@ class Link:
                 "the connection is closed",
                 instrument=self.instrument,
                 command=command.decode("latin-1"),
-                hint="reconnect() opens it again",
+                hint="open the bench again",
             )
         try:
             return action(self._transport)
@@ -203,5 +203,5 @@ class Link:
                 f"the connection to {self.address} was lost ({error})",
                 instrument=self.instrument,
                 command=command.decode("latin-1"),
-                hint="check power and cable, then reconnect()",
+                hint="check power and cable, then open the bench again",
             ) from error

@@ -43,10 +43,10 @@ class TcpTransport:
         self._socket.sendall(data)
 
     def read(self, timeout_s: float) -> bytes:
-        self._socket.settimeout(max(timeout_s, 1e-4))
+        self._socket.settimeout(timeout_s)  # 0 means: only what is there already
         try:
             data = self._socket.recv(65536)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             return b""
         if not data:
             raise ConnectionResetError("the instrument closed the connection")
