@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 from qcodes import validators as vals
 from qcodes.instrument import InstrumentChannel
-from qcodes.parameters import Parameter, ParameterBase
+from qcodes.parameters import ParameterBase as Parameter
 
 from labctl.clock import Clock
 from labctl.instruments.base import Identity, LabInstrument, SafeReport
@@ -107,7 +107,7 @@ class _Part(InstrumentChannel):
     """A part of the generator whose parameters cannot be replaced by accident."""
 
     def __setattr__(self, key: str, value: Any) -> None:
-        if key in self.__dict__.get("parameters", {}) and not isinstance(value, ParameterBase):
+        if key in self.__dict__.get("parameters", {}) and not isinstance(value, Parameter):
             raise AttributeError(f"{self.full_name}.{key} is a parameter; call it with {value!r} to set it")
         super().__setattr__(key, value)
 
@@ -186,7 +186,7 @@ class SrsDg645(LabInstrument):
     """
 
     def __init__(
-        self, name: str, address: str, *, clock: Clock | None = None, timeout_s: float = 5.0
+        self, name: str, address: str, *, clock: Clock | None = None, timeout_s: float = 10.0
     ) -> None:
         self._wire = Link(address, whole_lines, instrument=name, timeout_s=timeout_s, resync=b"\n")
         super().__init__(name, self._wire, clock=clock)

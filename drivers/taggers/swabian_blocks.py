@@ -42,7 +42,9 @@ class BlockMaker:
     tag_types: the vendor's enumeration TagType.
     """
 
-    def __init__(self, instrument: str, tag_types: Any, *, capacity: int, duration_ps: int, epoch: int) -> None:
+    def __init__(
+        self, instrument: str, tag_types: Any, *, capacity: int, duration_ps: int, epoch: int
+    ) -> None:
         self._instrument = instrument
         self._types = tag_types
         self._capacity = capacity
@@ -97,7 +99,9 @@ class BlockMaker:
             gaps.append(Gap(lost_from_ps, max(lost_from_ps, end_ps)))
         return times, channels, gaps
 
-    def _note(self, gaps: list[Gap], begin_ps: int, kind: int, time_ps: int, channel: int, count: int) -> None:
+    def _note(
+        self, gaps: list[Gap], begin_ps: int, kind: int, time_ps: int, channel: int, count: int
+    ) -> None:
         if kind == self._types.OverflowBegin:
             self._overflow_ps = time_ps
         elif kind == self._types.MissedEvents:
@@ -115,7 +119,7 @@ class BlockMaker:
             )
 
     def _close_gaps(self, gaps: list[Gap], begin_ps: int, end_ps: int, *, flagged: bool) -> None:
-        """Let a loss without an end last to the watermark; one that names no place spoils the whole buffer."""
+        """A loss without an end lasts to the watermark; one without a place spoils the whole buffer."""
         if self._overflow_ps is not None:
             gaps.append(Gap(min(self._overflow_ps, end_ps), end_ps, self._missed))
             self._overflow_ps = end_ps

@@ -41,7 +41,7 @@ class SwabianTimeTagger(LabInstrument):
 
     address: `swabian:` (the first tagger found), `swabian:SERIAL`, or `vendor://MODULE@host:port`, where
         `MODULE.connect(host, port)` returns an object with the vendor's names.
-    trigger_levels: V by input; None gives every input the vendor's 0.5 V.
+    trigger_levels: V by input; an input without one has the vendor's 0.5 V.
     input_delays_ps, dead_times_ps: by channel; a falling edge (-n) has the delay of its input unless it has
         one of its own; without a dead time the tagger's least one holds.
     conditional_filter: (trigger channels, filtered channels); a filtered channel passes only its first tag
@@ -51,6 +51,7 @@ class SwabianTimeTagger(LabInstrument):
 
     overflows: Parameter
     trigger_levels: Parameter
+    _tagger: Any = None  # of the class, because QCoDeS strips a closed instrument of its own attributes
 
     def __init__(
         self,
@@ -74,7 +75,6 @@ class SwabianTimeTagger(LabInstrument):
         self._filter = conditional_filter
         self._stream_buffer = stream_buffer
         self._streams: list[Any] = []
-        self._tagger: Any = None
         try:
             self._library, located = _load_library(name, address)
             self._serial = serial or located
@@ -136,7 +136,10 @@ class SwabianTimeTagger(LabInstrument):
         return {channel: count / (live_ps * 1e-12) for channel, count in counts.items()}
 
     def set_trigger(self, channel: int, level_v: float) -> None:
-        """Trigger level of an input in V. Raises LimitExceeded, or CommandRejected if it reads back otherwise."""
+        """Trigger level of an input in V.
+
+        Raises LimitExceeded, and CommandRejected when another level reads back.
+        """
         self._check_channels([channel])
         low, high = self._level_range
         if not low <= level_v <= high:
@@ -180,9 +183,9 @@ class SwabianTimeTagger(LabInstrument):
     def establish(self) -> None:
         """Reset the tagger and set levels, delays, dead times and the filter; forget old overflows."""
         self._ask("reset")
-        inputs = [c for c in self._known if c > 0]
-        used = sorted({abs(c) for c in (*self._levels, *self._delays, *self._dead_times)} or inputs)
-        for channel in used if self._levels else inputs:
+        named = {abs(c) for c in (*self._levels, *self._delays, *self._dead_times)}
+        used = sorted(named or {abs(c) for c in self._known})
+        for channel in used:
             self._ask("setTestSignal", channel, False)
             self.set_trigger(channel, self._levels.get(channel, DEFAULT_LEVEL_V))
         for edge in (sign * channel for channel in used for sign in (1, -1) if sign * channel in self._known):
@@ -224,8 +227,9 @@ class SwabianTimeTagger(LabInstrument):
 
     def close(self) -> None:
         """Stop all streams and give the tagger back. Idempotent."""
-        self._release()
-        super().close()
+        if self.is_valid(self):
+            self._release()
+            super().close()
 
     def _create(self) -> None:
         try:
@@ -296,7 +300,9 @@ class SwabianTimeTagger(LabInstrument):
 
     def _opened(self) -> Any:
         if self._tagger is None:
-            raise InstrumentDisconnected("the tagger is closed", instrument=self.name, hint="reconnect() opens it")
+            raise InstrumentDisconnected(
+                "the tagger is closed", instrument=self.name, hint="reconnect() opens it"
+            )
         return self._tagger
 
     def _ask(self, method: str, *arguments: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError
 
 from labctl.twin.knobs import nearest
@@ -28,55 +29,73 @@ class _Model(BaseModel):
 
 
 def _unit_interval(default: float, description: str) -> Any:
-    return Field(default, ge=0, le=1, description=description)
+    return Field(default=default, ge=0, le=1, description=description)
 
 
 class DotConfig(_Model):
     """A colloidal dot that is neutral (X) or negatively charged (T)."""
 
-    tau_x_s: float = Field(30e-9, gt=0, description="total lifetime of the exciton")
+    tau_x_s: float = Field(default=30e-9, gt=0, description="total lifetime of the exciton")
     eta_x: float = _unit_interval(0.95, "quantum yield of the exciton")
-    tau_t_s: float = Field(3.0e-9, gt=0, description="total lifetime of the trion")
+    tau_t_s: float = Field(default=3.0e-9, gt=0, description="total lifetime of the trion")
     eta_t: float = _unit_interval(0.19, "quantum yield of the trion")
-    tau_bx_s: float = Field(0.734e-9, gt=0, description="total lifetime of the biexciton")
+    tau_bx_s: float = Field(default=0.734e-9, gt=0, description="total lifetime of the biexciton")
     eta_bx: float = _unit_interval(0.093, "quantum yield of the biexciton")
-    tau_cbx_s: float = Field(0.158e-9, gt=0, description="total lifetime of the charged biexciton")
+    tau_cbx_s: float = Field(default=0.158e-9, gt=0, description="total lifetime of the charged biexciton")
     eta_cbx: float = _unit_interval(0.02, "quantum yield of the charged biexciton")
     charging_per_biexciton: float = _unit_interval(
         3.41965e-4, "probability that a biexciton of the neutral dot leaves it charged"
     )
-    neutralisation_rate_per_s: float = Field(10.0, ge=0, description="rate at which the charged dot recovers")
-    kick_amplitude: float = Field(20.0, ge=0, description="A in p(F) = 1 - exp(-A exp(-F0/F))")
-    discharge_field_mv_cm: float = Field(15.0, gt=0, description="F0 for the discharge of the charged dot")
-    ionisation_field_mv_cm: float = Field(60.0, gt=0, description="F0 for the ionisation of an exciton")
-    initially_charged: bool = Field(False, description="charge state at world time 0")
+    neutralisation_rate_per_s: float = Field(
+        default=10.0, ge=0, description="rate at which the charged dot recovers"
+    )
+    kick_amplitude: float = Field(default=20.0, ge=0, description="A in p(F) = 1 - exp(-A exp(-F0/F))")
+    discharge_field_mv_cm: float = Field(
+        default=15.0, gt=0, description="F0 for the discharge of the charged dot"
+    )
+    ionisation_field_mv_cm: float = Field(
+        default=60.0, gt=0, description="F0 for the ionisation of an exciton"
+    )
+    initially_charged: bool = Field(default=False, description="charge state at world time 0")
 
 
 class VisibleConfig(_Model):
     """The 405 nm lasers, their common attenuator and the way to the sample."""
 
-    wavelength_m: float = Field(405e-9, gt=0, description="wavelength of both lasers")
-    waveplate_zero_deg: float = Field(12.0, description="angle of the half-wave plate at full transmission")
+    wavelength_m: float = Field(default=405e-9, gt=0, description="wavelength of both lasers")
+    waveplate_zero_deg: float = Field(
+        default=12.0, description="angle of the half-wave plate at full transmission"
+    )
     extinction: float = _unit_interval(1e-4, "transmission of the attenuator at its minimum")
     pickoff_ratio: float = _unit_interval(0.05, "part of the power behind the attenuator that the meter sees")
-    pulse_energy_j: float = Field(2e-12, ge=0, description="energy per pulse in front of the attenuator")
-    pulse_fwhm_s: float = Field(80e-12, ge=0, description="duration of the diode's pulses")
-    pulse_jitter_s: float = Field(20e-12, ge=0, description="rms jitter of a pulse against its trigger")
-    trigger_latency_ps: int = Field(31_400, ge=0, description="from an edge at the diode to light at the sample")
+    pulse_energy_j: float = Field(
+        default=2e-12, ge=0, description="energy per pulse in front of the attenuator"
+    )
+    pulse_fwhm_s: float = Field(default=80e-12, ge=0, description="duration of the diode's pulses")
+    pulse_jitter_s: float = Field(
+        default=20e-12, ge=0, description="rms jitter of a pulse against its trigger"
+    )
+    trigger_latency_ps: int = Field(
+        default=31_400, ge=0, description="edge at the diode to light at the sample"
+    )
     pulsed_path_transmission: float = _unit_interval(0.025, "attenuator to sample, pulsed diode")
     cw_path_transmission: float = _unit_interval(3.15e-4, "attenuator to sample, CW laser with its filters")
     energy_per_exciton_j: float = Field(
-        5e-14, gt=0, description="energy at the sample that makes one exciton on average (mean number 1)"
+        default=5e-14,
+        gt=0,
+        description="energy at the sample that makes one exciton on average (mean number 1)",
     )
 
 
 class MirConfig(_Model):
     """The amplifier-pumped mid-infrared source."""
 
-    period_ps: int = Field(1_000_000_000, gt=0, description="period of the amplifier's triggers")
-    arrival_ps: int = Field(5_137_000, ge=0, description="from a trigger to the pulse at the sample")
-    field_max_mv_cm: float = Field(12.0, ge=0, description="vacuum peak field at the dot at full transmission")
-    waveplate_zero_deg: float = Field(31.5, description="angle of the half-wave plate at full transmission")
+    period_ps: int = Field(default=1_000_000_000, gt=0, description="period of the amplifier's triggers")
+    arrival_ps: int = Field(default=5_137_000, ge=0, description="from a trigger to the pulse at the sample")
+    field_max_mv_cm: float = Field(default=12.0, ge=0, description="vacuum peak field at full transmission")
+    waveplate_zero_deg: float = Field(
+        default=31.5, description="angle of the half-wave plate at full transmission"
+    )
     extinction: float = _unit_interval(1e-6, "transmission of the attenuator at its minimum")
 
 
@@ -86,21 +105,29 @@ class DetectionConfig(_Model):
     efficiency: float = _unit_interval(0.05, "probability that an emitted photon is detected, pulsed set-up")
     efficiency_cw: float = _unit_interval(0.085, "the same with the CW laser and its wider filters")
     splitter_ratio: float = _unit_interval(0.5, "part of the light that goes to detector A (channel 1)")
-    dark_rate_a_per_s: float = Field(100.0, ge=0, description="dark counts of detector A")
-    dark_rate_b_per_s: float = Field(100.0, ge=0, description="dark counts of detector B")
-    dead_time_ps: int = Field(50_000, ge=0, description="dead time, not extended by photons that arrive in it")
-    afterpulse_probability: float = Field(0.005, ge=0, le=0.5, description="after-pulses per click")
-    afterpulse_decay_s: float = Field(50e-9, gt=0, description="decay of after-pulsing after the dead time")
-    crosstalk_probability: float = Field(0.0, ge=0, le=0.5, description="flashes seen by the other detector")
-    crosstalk_delay_ps: int = Field(6_000, ge=0, description="way of the flash to the other detector")
-    jitter_fwhm_s: float = Field(350e-12, ge=0, le=1e-9, description="Gaussian jitter of a detector")
-    tagger_jitter_s: float = Field(10e-12, ge=0, le=0.1e-9, description="rms jitter of every tagger input")
-    latency_ps: int = Field(20_000, ge=10_000, description="cable delay common to all channels")
+    dark_rate_a_per_s: float = Field(default=100.0, ge=0, description="dark counts of detector A")
+    dark_rate_b_per_s: float = Field(default=100.0, ge=0, description="dark counts of detector B")
+    dead_time_ps: int = Field(default=50_000, ge=0, description="dead time, not extended by later photons")
+    afterpulse_probability: float = Field(default=0.005, ge=0, le=0.5, description="after-pulses per click")
+    afterpulse_decay_s: float = Field(
+        default=50e-9, gt=0, description="decay of after-pulsing after the dead time"
+    )
+    crosstalk_probability: float = Field(
+        default=0.0, ge=0, le=0.5, description="flashes seen by the other detector"
+    )
+    crosstalk_delay_ps: int = Field(default=6_000, ge=0, description="way of the flash to the other detector")
+    jitter_fwhm_s: float = Field(default=350e-12, ge=0, le=1e-9, description="Gaussian jitter of a detector")
+    tagger_jitter_s: float = Field(
+        default=10e-12, ge=0, le=0.1e-9, description="rms jitter of every tagger input"
+    )
+    latency_ps: int = Field(default=20_000, ge=10_000, description="cable delay common to all channels")
     skew_ps: dict[int, int] = Field(
         default_factory=lambda: {1: 0, 2: 1_300, 3: -7_200, 4: 42_000, 5: 0, 6: 0},
         description="further delay of each channel",
     )
-    buffer_tags: int = Field(50_000_000, gt=0, description="tags that the tagger holds for one reader")
+    buffer_tags: int = Field(
+        default=50_000_000, gt=0, description="tags that the tagger holds for one reader"
+    )
 
     @model_validator(mode="after")
     def _causal(self) -> DetectionConfig:
@@ -116,11 +143,11 @@ class DetectionConfig(_Model):
 class WorldConfig(_Model):
     """The hidden truth: what the bench would have to find out."""
 
-    dot: DotConfig = Field(default_factory=lambda: DotConfig(), description="the emitter")
-    visible: VisibleConfig = Field(default_factory=lambda: VisibleConfig(), description="visible light")
-    mir: MirConfig = Field(default_factory=lambda: MirConfig(), description="mid-infrared light")
-    detection: DetectionConfig = Field(default_factory=lambda: DetectionConfig(), description="detection")
-    gate_threshold_v: float = Field(1.5, description="level above which a gate input is open")
+    dot: DotConfig = Field(default=DotConfig(), description="the emitter")
+    visible: VisibleConfig = Field(default=VisibleConfig(), description="visible light")
+    mir: MirConfig = Field(default=MirConfig(), description="mid-infrared light")
+    detection: DetectionConfig = Field(default=DetectionConfig(), description="detection")
+    gate_threshold_v: float = Field(default=1.5, description="level above which a gate input is open")
 
 
 class DeviceConfig(_Model):
@@ -128,7 +155,7 @@ class DeviceConfig(_Model):
 
     sim: str = Field(pattern=r"^[\w.]+:\w+$", description="simulator, package.module:Class")
     transport: Literal["tcp", "pty", "visa", "vendor"] = Field(description="how clients reach it")
-    vendor_module: str | None = Field(None, description="module with the vendor library's names")
+    vendor_module: str | None = Field(default=None, description="module with the vendor library's names")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the simulator")
 
     @model_validator(mode="after")
@@ -142,9 +169,9 @@ class TwinConfig(_Model):
     """A simulated bench: its world and its instruments."""
 
     name: str = Field(description="name of the bench")
-    description: str = Field("", description="what it is for")
-    seed: int = Field(1, ge=0, description="seed when none is given")
-    world: WorldConfig = Field(default_factory=lambda: WorldConfig(), description="the hidden truth")
+    description: str = Field(default="", description="what it is for")
+    seed: int = Field(default=1, ge=0, description="seed when none is given")
+    world: WorldConfig = Field(default=WorldConfig(), description="the hidden truth")
     devices: dict[str, DeviceConfig] = Field(default_factory=dict, description="instruments by name")
 
 
@@ -168,7 +195,7 @@ def load_twin(path: str | Path) -> TwinConfig:
 
 
 def with_overrides(config: TwinConfig, overrides: Mapping[str, Any]) -> TwinConfig:
-    """A copy with values replaced, e.g. `{"world.dot.tau_x_s": 21e-9}`; ConfigError on a bad path or value."""
+    """A copy with other values, e.g. `{"world.dot.tau_x_s": 21e-9}`; ConfigError on a bad path or value."""
     tree = config.model_dump()
     for dotted, value in overrides.items():
         *parents, leaf = dotted.split(".")
@@ -200,9 +227,10 @@ def _plain(node: Any) -> Any:
 
 
 def _line(tree: Any, loc: tuple[int | str, ...]) -> int:
-    line, node = 1, tree
+    line = 1
+    node: Any = tree
     for part in loc:
-        if not isinstance(node, dict) or part not in node:
+        if not isinstance(node, CommentedMap) or part not in node:
             break
         line = node.lc.key(part)[0] + 1
         node = node[part]
@@ -216,7 +244,8 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
     if error["type"] == "missing":
         return f"'{name}' is missing"
     message = error["msg"].removeprefix("Value error, ")
-    return f"'{name}': {message}" + (f", got {error['input']!r}" if not isinstance(error["input"], dict) else "")
+    got = "" if isinstance(error["input"], dict) else f", got {error['input']!r}"
+    return f"'{name}': {message}{got}"
 
 
 def _field_names(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

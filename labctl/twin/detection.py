@@ -123,7 +123,9 @@ class DetectorPair:
             config.tagger_jitter_s * 1e12,
         )
 
-    def advance(self, photons: NDArray[np.int64], limit_ps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def advance(
+        self, photons: NDArray[np.int64], limit_ps: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Sorted tags of A and B of all clicks before `limit_ps`.
 
         photons: new arrivals as `2 * arrival_ps + detector`; those at or after the limit are kept.

@@ -2,8 +2,8 @@
 
 Only what matters is computed. Far from a MIR pulse the next *detected* pulse is drawn directly, because the
 outcomes of pulses are independent; in the last lifetimes before a kick pulses are played one by one, because
-there it matters whether an exciton is alive. Every step draws the next event once and keeps it, so the photons
-do not depend on where the caller stops and resumes.
+there it matters whether an exciton is alive. Every step draws the next event once and keeps it, so the
+photons do not depend on where the caller stops and resumes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,33 @@ from numpy.typing import NDArray
 
 from labctl.twin.config import WorldConfig
 from labctl.twin.optics import Drive
-from labctl.twin.pulses import FAR_PS, FWHM_PER_SIGMA, Pulses, excitation, first_excitation, first_number, pulses_of
+from labctl.twin.pulses import (
+    FAR_PS,
+    FWHM_PER_SIGMA,
+    Pulses,
+    excitation,
+    first_excitation,
+    first_number,
+    pulses_of,
+)
 from labctl.twin.sample import at_least_one, at_least_two, discharge_probability, ionisation_probability
 
 # slots of the integer state
-CHARGED, LEVEL, FLIP_AT, NUMBER, NEXT_AT, PLAYING, KICK_AT, ALIVE, DISCHARGES, IONISES = range(10)
+(
+    CHARGED,
+    LEVEL,
+    FLIP_AT,
+    NUMBER,
+    NEXT_AT,
+    PLAYING,
+    KICK_AT,
+    ALIVE,
+    DISCHARGES,
+    IONISES,
+    SINCE,
+    EMPTY_FOR,
+    SKIPPED,
+) = range(13)
 # a kick sees excitons of the last 25 lifetimes
 MEMORY_LIFETIMES = 25
 # columns of the table of the two charge states
@@ -31,6 +53,8 @@ ANY, ONE, ONLY_LOWER, ONLY_UPPER, LOG_MISS, TAU_1, TAU_2, SEE_1, SEE_2 = range(9
 # room in the output that a single event may need
 ROOM = 8
 
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Params = Any
 """Numbers for the kernels: (p_single, p_none, charging, neutralisation rate per ps, p_d, p_i, kick period,
 memory, latency, detector sigma, splitter ratio, pump per ps, charging per biexciton)."""
@@ -58,7 +82,7 @@ def _seen(rng: Generator, time_ps: int, q: Params) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _draw_flip(rng: Generator, s: NDArray[np.int64], now_ps: int, number: int, p: Pulses, q: Params) -> None:
+def _draw_flip(rng: Generator, s: Ints, now_ps: int, number: int, p: Pulses, q: Params) -> None:
     """When the charge state changes by itself: charging at a pulse, neutralisation at any time."""
     if s[CHARGED]:
         s[FLIP_AT] = now_ps + _later(rng, 1.0 / q[3]) if q[3] > 0.0 else FAR_PS
@@ -69,7 +93,7 @@ def _draw_flip(rng: Generator, s: NDArray[np.int64], now_ps: int, number: int, p
 
 
 @njit(cache=True, nogil=True)
-def _aim(rng: Generator, s: NDArray[np.int64], number: int, table: NDArray[np.float64], p: Pulses, q: Params) -> None:
+def _aim(rng: Generator, s: Ints, number: int, table: Floats, p: Pulses, q: Params) -> None:
     """From pulse `number` on, find the next pulse that has to be looked at."""
     detected = number + _gap(rng, table[s[CHARGED], LOG_MISS])
     s[PLAYING] = 0
@@ -87,9 +111,7 @@ def _aim(rng: Generator, s: NDArray[np.int64], number: int, table: NDArray[np.fl
 
 
 @njit(cache=True, nogil=True)
-def start_pulsed(
-    rng: Generator, s: NDArray[np.int64], now_ps: int, table: NDArray[np.float64], p: Pulses, q: Params
-) -> None:
+def start_pulsed(rng: Generator, s: Ints, now_ps: int, table: Floats, p: Pulses, q: Params) -> None:
     """Draw the pending events of a new segment."""
     number = first_excitation(now_ps, p)
     _draw_flip(rng, s, now_ps, number, p, q)
@@ -97,9 +119,7 @@ def start_pulsed(
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _detected_pulse(
-    rng: Generator, s: NDArray[np.int64], row: NDArray[np.float64], q: Params, out: NDArray[np.int64], n: int
-) -> int:
+def _detected_pulse(rng: Generator, s: Ints, row: Floats, q: Params, out: Ints, n: int) -> int:
     """Photons of a pulse of which at least one is detected."""
     u = rng.random() * row[ANY]
     time_ps = s[NEXT_AT]
@@ -118,9 +138,7 @@ def _detected_pulse(
 
 
 @njit(cache=True, nogil=True)
-def _played_pulse(
-    rng: Generator, s: NDArray[np.int64], table: NDArray[np.float64], q: Params, out: NDArray[np.int64], n: int
-) -> int:
+def _played_pulse(rng: Generator, s: Ints, table: Floats, q: Params, out: Ints, n: int) -> int:
     """One pulse in full, knowing what the coming kick will do to what it finds."""
     charged = s[CHARGED]
     row = table[charged]
@@ -153,13 +171,13 @@ def _played_pulse(
 @njit(cache=True, nogil=True)
 def run_pulsed(
     rng: Generator,
-    s: NDArray[np.int64],
+    s: Ints,
     end_ps: int,
-    table: NDArray[np.float64],
+    table: Floats,
     p: Pulses,
     q: Params,
-    out: NDArray[np.int64],
-    flips: NDArray[np.int64],
+    out: Ints,
+    flips: Ints,
 ) -> tuple[int, int, bool]:
     """All events before `end_ps`; returns (photons, changes of charge, finished)."""
     n, m = 0, 0
@@ -197,42 +215,73 @@ def run_pulsed(
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _draw_jump(rng: Generator, s: NDArray[np.int64], now_ps: int, table: NDArray[np.float64], q: Params) -> None:
-    """When the number of excitons changes next under the CW pump."""
+def _draw_jump(rng: Generator, s: Ints, now_ps: int, table: Floats, q: Params) -> None:
+    """When the number of excitons changes next under the CW pump.
+
+    From the empty dot, excitons that decay unseen are skipped: their number is geometric and, since dwell
+    times do not depend on where a jump leads, the time that they take is the sum of two Gamma variables.
+    """
     level, row = s[LEVEL], table[s[CHARGED]]
-    rate = 1.0 / row[TAU_2] if level == 2 else q[11] + (1.0 / row[TAU_1] if level == 1 else 0.0)
-    s[NEXT_AT] = now_ps + _later(rng, 1.0 / rate) if rate > 0.0 else FAR_PS
+    if level == 2:
+        s[NEXT_AT] = now_ps + _later(rng, row[TAU_2])
+    elif level == 1:
+        s[NEXT_AT] = now_ps + _later(rng, 1.0 / (q[11] + 1.0 / row[TAU_1]))
+    elif q[11] > 0.0:
+        decay = 1.0 / row[TAU_1]
+        unseen = decay * (1.0 - row[SEE_1]) / (q[11] + decay)
+        skipped = _gap(rng, math.log(unseen)) if unseen > 0.0 else 0
+        empty_ps = rng.standard_gamma(skipped + 1.0) / q[11]
+        s[SINCE], s[SKIPPED] = now_ps, skipped
+        s[EMPTY_FOR] = int(min(empty_ps, 1.0e18) + 0.5)
+        s[NEXT_AT] = now_ps + s[EMPTY_FOR] + int(rng.standard_gamma(skipped + 1.0) / (q[11] + decay) + 0.5)
+    else:
+        s[NEXT_AT] = FAR_PS
 
 
 @njit(cache=True, nogil=True)
-def start_cw(
-    rng: Generator, s: NDArray[np.int64], now_ps: int, table: NDArray[np.float64], p: Pulses, q: Params
-) -> None:
+def _look(rng: Generator, s: Ints, now_ps: int) -> None:
+    """Find out whether one of the skipped excitons is there now: divide the two sums into their parts."""
+    if s[LEVEL] != 0 or s[NEXT_AT] == FAR_PS:
+        return
+    empty, full = np.empty(s[SKIPPED] + 1), np.empty(s[SKIPPED] + 1)
+    for i in range(empty.size):
+        empty[i], full[i] = rng.standard_exponential(), rng.standard_exponential()
+    empty *= s[EMPTY_FOR] / empty.sum()
+    full *= (s[NEXT_AT] - s[SINCE] - s[EMPTY_FOR]) / full.sum()
+    left = float(now_ps - s[SINCE])
+    for i in range(empty.size):
+        left -= empty[i]
+        if left < 0.0:
+            return
+        left -= full[i]
+        if left < 0.0:
+            s[LEVEL] = 1
+            return
+
+
+@njit(cache=True, nogil=True)
+def start_cw(rng: Generator, s: Ints, now_ps: int, table: Floats, p: Pulses, q: Params) -> None:
     """Draw the pending events of a new segment."""
     s[FLIP_AT] = now_ps + _later(rng, 1.0 / q[3]) if s[CHARGED] and q[3] > 0.0 else FAR_PS
     _draw_jump(rng, s, now_ps, table, q)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _jump(
-    rng: Generator, s: NDArray[np.int64], table: NDArray[np.float64], q: Params, out: NDArray[np.int64], n: int
-) -> int:
-    """One change of the number of excitons; creating a biexciton may charge the neutral dot."""
+def _jump(rng: Generator, s: Ints, table: Floats, q: Params, out: Ints, n: int) -> int:
+    """The next photon or biexciton of an exciton, or the end of a biexciton."""
     row, time_ps = table[s[CHARGED]], s[NEXT_AT]
-    if s[LEVEL] == 0:
-        s[LEVEL] = 1
-        return n
     if s[LEVEL] == 2:
         s[LEVEL] = 1
         seen = rng.random() < row[SEE_2]
     else:
-        decay = 1.0 / row[TAU_1]
+        # an exciton of the empty dot is by now known not to decay unseen
+        decay = (1.0 if s[LEVEL] else row[SEE_1]) / row[TAU_1]
         u = rng.random() * (q[11] + decay)
         if u >= decay:
             s[LEVEL] = 2
             return n
         s[LEVEL] = 0
-        seen = u < decay * row[SEE_1]
+        seen = u < row[SEE_1] / row[TAU_1]
     if seen:
         out[n] = _seen(rng, time_ps, q)
         return n + 1
@@ -242,13 +291,13 @@ def _jump(
 @njit(cache=True, nogil=True)
 def run_cw(
     rng: Generator,
-    s: NDArray[np.int64],
+    s: Ints,
     end_ps: int,
-    table: NDArray[np.float64],
+    table: Floats,
     p: Pulses,
     q: Params,
-    out: NDArray[np.int64],
-    flips: NDArray[np.int64],
+    out: Ints,
+    flips: Ints,
 ) -> tuple[int, int, bool]:
     """All events before `end_ps` under CW light or in the dark; returns as `run_pulsed`."""
     n, m = 0, 0
@@ -259,9 +308,10 @@ def run_cw(
             return n, m, True
         was = s[CHARGED]
         if flip_ps == now_ps:
+            _look(rng, s, now_ps)
             s[CHARGED] = 0
         elif jump_ps == now_ps:
-            rising = s[LEVEL] == 1
+            rising = s[LEVEL] < 2
             n = _jump(rng, s, table, q, out, n)
             if rising and s[LEVEL] == 2 and not was and rng.random() < q[12]:
                 # one of the two holes is ejected: a trion is left
@@ -269,10 +319,15 @@ def run_cw(
         else:
             s[KICK_AT] = kick_ps + q[6]
             luck = rng.random()
-            if was and luck < q[4]:
-                s[CHARGED] = 0
-            elif not was and s[LEVEL] > 0 and luck < q[5]:
-                s[CHARGED], s[LEVEL] = 1, 0
+            if luck < (q[4] if was else q[5]):
+                _look(rng, s, now_ps)
+                if was:
+                    s[CHARGED] = 0
+                elif s[LEVEL] > 0:
+                    s[CHARGED], s[LEVEL] = 1, 0
+                else:
+                    # nothing happens, but the skipped excitons have been looked at
+                    _draw_jump(rng, s, now_ps, table, q)
         if s[CHARGED] != was:
             flips[m] = now_ps
             m += 1
@@ -288,7 +343,7 @@ class Emitter:
     def __init__(self, config: WorldConfig, key: int) -> None:
         self._config = config
         self._key = key
-        self._state = np.zeros(10, np.int64)
+        self._state = np.zeros(SKIPPED + 1, np.int64)
         self._state[CHARGED] = int(config.dot.initially_charged)
         self._photons = np.empty(65536, np.int64)
         self._flips = np.empty(4096, np.int64)
@@ -306,27 +361,25 @@ class Emitter:
         return self.charged_ps + (self._time_ps - self._since_ps if self.charged else 0)
 
     def switch(self, now_ps: int, light: Drive, rng: Generator) -> None:
-        """Another light from now on. The charge state stays, and so does an exciton between CW settings."""
+        """Another light from now on. The charge state stays; an exciton in flight is forgotten."""
         self._rng = rng
-        self._pulses = pulses_of(light.train, self._config, self._key)
-        self._params = _params(self._config, light)
-        self._table = _table(self._config, light)
+        pulses = pulses_of(light.train, self._config, self._key)
+        self._light = (_table(self._config, light), pulses, _params(self._config, light))
         mir = self._config.mir
         kicks = -(-max(now_ps - mir.arrival_ps, 0) // mir.period_ps)
         self._state[KICK_AT] = kicks * mir.period_ps + mir.arrival_ps if light.mir_field_mv_cm > 0 else FAR_PS
         start: Callable[..., None] = start_pulsed if light.train else start_cw
         self._run: Callable[..., tuple[int, int, bool]] = run_pulsed if light.train else run_cw
-        if light.train:
-            self._state[LEVEL] = 0
-        start(rng, self._state, now_ps, self._table, self._pulses, self._params)
+        self._state[LEVEL] = 0
+        start(rng, self._state, now_ps, *self._light)
 
-    def advance(self, end_ps: int) -> NDArray[np.int64]:
+    def advance(self, end_ps: int) -> Ints:
         """Photons of all events before `end_ps`, as `2 * arrival_ps + detector`, nearly in time order."""
-        parts: list[NDArray[np.int64]] = []
+        parts: list[Ints] = []
         finished = False
         while not finished:
             n, m, finished = self._run(
-                self._rng, self._state, end_ps, self._table, self._pulses, self._params, self._photons, self._flips
+                self._rng, self._state, end_ps, *self._light, self._photons, self._flips
             )
             parts.append(self._photons[:n].copy())
             self._count_charged(m)
@@ -361,8 +414,8 @@ def _params(config: WorldConfig, light: Drive) -> Params:
     )
 
 
-def _table(config: WorldConfig, light: Drive) -> NDArray[np.float64]:
-    """Two rows, neutral and charged: cumulative probabilities of what is detected, lifetimes, efficiencies."""
+def _table(config: WorldConfig, light: Drive) -> Floats:
+    """Rows neutral and charged: cumulative probabilities of what is detected, lifetimes, efficiencies."""
     dot, detection = config.dot, config.detection
     efficiency = detection.efficiency if light.train else detection.efficiency_cw
     states = (

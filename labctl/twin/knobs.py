@@ -7,9 +7,10 @@ its knobs and of its seed.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 
 class WorldError(Exception):
@@ -63,6 +64,21 @@ class Knobs:
 
 
 KNOB_NAMES = tuple(f.name for f in fields(Knobs))
+
+
+def check_knob(name: str, value: Any) -> None:
+    """WorldError when there is no such knob or when it cannot take this value."""
+    if name not in KNOB_NAMES:
+        raise WorldError(f"no knob '{name}'; {nearest(name, KNOB_NAMES)}")
+    if name == "diode_train":
+        valid, expected = value is None or isinstance(value, PulseTrain), "a PulseTrain or None"
+    elif isinstance(getattr(Knobs(), name), bool):
+        valid, expected = isinstance(value, bool), "true or false"
+    else:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        valid, expected = number and math.isfinite(value), "a finite number"
+    if not valid:
+        raise WorldError(f"knob '{name}' cannot be {value!r}: it takes {expected}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

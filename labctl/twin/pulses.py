@@ -28,7 +28,11 @@ Pulses = Any
 def pulses_of(train: PulseTrain | None, config: WorldConfig, key: int) -> Pulses:
     """Times at the sample of the pulses of a train; WorldError when its bursts run into one another."""
     vis = config.visible
-    sigmas = (vis.pulse_jitter_s * 1e12, vis.pulse_fwhm_s * 1e12 / FWHM_PER_SIGMA, config.detection.tagger_jitter_s * 1e12)
+    sigmas = (
+        vis.pulse_jitter_s * 1e12,
+        vis.pulse_fwhm_s * 1e12 / FWHM_PER_SIGMA,
+        config.detection.tagger_jitter_s * 1e12,
+    )
     if train is None:
         return (0, FAR_PS, FAR_PS, FAR_PS, 0, key, *sigmas)
     base = train.start_ps + train.offset_ps + vis.trigger_latency_ps
@@ -46,7 +50,7 @@ def pulses_of(train: PulseTrain | None, config: WorldConfig, key: int) -> Pulses
 
 
 @njit(cache=True, nogil=True, inline="always")
-def hashed(key: int, number: int) -> int:
+def hashed(key: int, number: int) -> np.uint64:
     """64 well-mixed bits (the finaliser of SplitMix64, Steele et al., OOPSLA 2014)."""
     z = np.uint64(key) ^ (np.uint64(number) * np.uint64(0x9E3779B97F4A7C15))
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -55,7 +59,7 @@ def hashed(key: int, number: int) -> int:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def normal_field(bits: int, field: int) -> float:
+def normal_field(bits: np.uint64, field: int) -> float:
     """One of five standard normal numbers (to 1/4096 of probability) that 64 hashed bits hold."""
     return _NORMAL[(bits >> np.uint64(12 * field)) & np.uint64(4095)]
 
@@ -131,7 +135,15 @@ def all_syncs(p: Pulses, low: int, high: int, delay_ps: int, begin_ps: int, end_
 
 @njit(cache=True, nogil=True)
 def filtered_syncs(
-    p: Pulses, low: int, high: int, delay_ps: int, begin_ps: int, end_ps: int, photons: NDArray[np.int64], done: int, armed: int
+    p: Pulses,
+    low: int,
+    high: int,
+    delay_ps: int,
+    begin_ps: int,
+    end_ps: int,
+    photons: NDArray[np.int64],
+    done: int,
+    armed: int,
 ) -> tuple[NDArray[np.int64], int, int]:
     """Of the sync tags in `[begin_ps, end_ps)` the first one after each photon.
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from labctl.timetags.block import Gap
 from labctl.twin.config import WorldConfig
 from labctl.twin.knobs import PulseTrain, WorldError
 from labctl.twin.pulses import FAR_PS, Pulses, all_syncs, filtered_syncs, first_number, pulses_of
@@ -25,10 +25,11 @@ NO_TAGS = np.empty(0, np.int64)
 GUARD_PS = 1_000
 
 Times = NDArray[np.int64]
+Numbers = NDArray[np.int32]
 
 
 @njit(cache=True, nogil=True)
-def merge(times_a: Times, channels_a: NDArray[np.int32], times_b: Times, channel_b: int) -> tuple[Times, NDArray[np.int32]]:
+def merge(times_a: Times, channels_a: Numbers, times_b: Times, channel_b: int) -> tuple[Times, Numbers]:
     """Two sorted streams in one; at equal times the first stream comes first."""
     n = times_a.size + times_b.size
     times, channels = np.empty(n, np.int64), np.empty(n, np.int32)
@@ -114,12 +115,29 @@ class SyncEdges:
         return (parts[1] if len(parts) == 2 else np.concatenate(parts)), armed
 
 
+class Lost(NamedTuple):
+    """An interval `[begin_ps, end_ps)` in which tags were lost; `missed` counts them by channel."""
+
+    begin_ps: int
+    end_ps: int
+    missed: dict[int, int]
+
+
+class Taken(NamedTuple):
+    """All tags of a reader in `[begin_ps, end_ps)`, in time order: times_ps int64[n], channels int32[n]."""
+
+    times_ps: Times
+    channels: Numbers
+    begin_ps: int
+    end_ps: int
+    gaps: tuple[Lost, ...]
+
+
 class Subscription:
     """One reader's tags. `take` hands over everything since the last take; nothing is handed over twice."""
 
     def __init__(self, buffer: TagBuffer, channels: tuple[int, ...], begin_ps: int, capacity: int) -> None:
         self.channels = channels
-        self.gaps: tuple[Gap, ...] = ()
         self._buffer = buffer
         self._capacity = capacity
         self._begin_ps = self._end_ps = begin_ps
@@ -127,28 +145,25 @@ class Subscription:
 
     def _clear(self) -> None:
         self._times: list[Times] = []
-        self._numbers: list[NDArray[np.int32]] = []
+        self._numbers: list[Numbers] = []
         self._held = 0
         self._full = False
-        self._gaps: list[Gap] = []
+        self._gaps: list[Lost] = []
 
-    def take(self) -> tuple[Times, NDArray[np.int32], int, int]:
-        """(times_ps int64[n], channels int32[n], begin_ps, end_ps): all tags since the last take, in time order.
-
-        `gaps` then tells the stretches of `[begin_ps, end_ps)` in which tags were lost, and how many.
-        """
+    def take(self) -> Taken:
+        """Everything since the last take."""
         times = np.concatenate(self._times) if self._times else NO_TAGS
         numbers = np.concatenate(self._numbers) if self._numbers else np.empty(0, np.int32)
-        begin_ps, self._begin_ps = self._begin_ps, self._end_ps
-        self.gaps = tuple(self._gaps)
+        taken = Taken(times, numbers, self._begin_ps, self._end_ps, tuple(self._gaps))
+        self._begin_ps = self._end_ps
         self._clear()
-        return times, numbers, begin_ps, self._end_ps
+        return taken
 
     def close(self) -> None:
         """Stop reading; later tags are dropped."""
         self._buffer.unsubscribe(self)
 
-    def append(self, times: Times, numbers: NDArray[np.int32], end_ps: int, losses: list[tuple[int, int]]) -> None:
+    def append(self, times: Times, numbers: Numbers, end_ps: int, losses: list[tuple[int, int]]) -> None:
         """The tags up to the watermark `end_ps`, less what falls into `losses` or no longer fits."""
         for begin, end in losses:
             low, high = max(begin, self._end_ps), min(end, end_ps)
@@ -165,7 +180,7 @@ class Subscription:
             self._held += times.size
         self._end_ps = end_ps
 
-    def _lose(self, times: Times, numbers: NDArray[np.int32], begin_ps: int, end_ps: int) -> tuple[Times, NDArray[np.int32]]:
+    def _lose(self, times: Times, numbers: Numbers, begin_ps: int, end_ps: int) -> tuple[Times, Numbers]:
         a, b = np.searchsorted(times, (begin_ps, end_ps))
         found, counts = np.unique(numbers[a:b], return_counts=True)
         missed = dict(zip(found.tolist(), counts.tolist(), strict=True))
@@ -173,7 +188,7 @@ class Subscription:
             last = self._gaps.pop()
             begin_ps = last.begin_ps
             missed = {c: last.missed.get(c, 0) + missed.get(c, 0) for c in sorted({*last.missed, *missed})}
-        self._gaps.append(Gap(begin_ps, end_ps, missed))
+        self._gaps.append(Lost(begin_ps, end_ps, missed))
         return np.delete(times, slice(a, b)), np.delete(numbers, slice(a, b))
 
 
@@ -204,10 +219,12 @@ class TagBuffer:
         return self._triggers, (VIS_SYNC,) if self._triggers else ()
 
     def set_conditional_filter(self, trigger: Iterable[int], filtered: Iterable[int]) -> None:
-        """Let only the first edge of channel 3 after each tag of the trigger channels pass; empty: no filter."""
+        """Pass only the first edge of channel 3 after each tag of the trigger channels; empty: no filter."""
         triggers, filtered = tuple(trigger), tuple(filtered)
         if bool(triggers) != bool(filtered):
-            raise WorldError("a conditional filter needs both trigger and filtered channels, or none of either")
+            raise WorldError(
+                "a conditional filter needs both trigger and filtered channels, or none of either"
+            )
         if triggers and filtered != (VIS_SYNC,):
             raise WorldError(f"only channel {VIS_SYNC} can be filtered, not {filtered}")
         if VIS_SYNC in triggers:
@@ -218,14 +235,18 @@ class TagBuffer:
         self._armed = -1
 
     def set_delay(self, channel: int, delay_ps: int) -> None:
-        """Shift the tags of a channel that are still to come; a negative delay holds back the other channels."""
+        """Shift the coming tags of a channel; a negative delay holds back the other channels."""
         self._delay_ps[_known(channel)] = int(delay_ps)
 
-    def set_dead_time(self, channel: int, dead_time_ps: int) -> None:
-        """Dead time of an input, not extended; on a filtered channel it acts behind the filter."""
+    def set_dead_time(self, channel: int, dead_time_ps: int) -> int:
+        """Dead time of an input, not extended; on a filtered channel it acts behind the filter.
+
+        Returns the dead time that is now set.
+        """
         if dead_time_ps < 0:
             raise WorldError(f"channel {channel}: a dead time cannot be negative ({dead_time_ps} ps)")
         self._dead_ps[_known(channel)] = int(dead_time_ps)
+        return self._dead_ps[channel]
 
     def subscribe(self, channels: Iterable[int]) -> Subscription:
         """Read these channels from now on."""
@@ -239,7 +260,7 @@ class TagBuffer:
         self._subscriptions = [s for s in self._subscriptions if s is not subscription]
 
     def lose(self, begin_ps: int, end_ps: int) -> None:
-        """Lose all tags in `[begin_ps, end_ps)`, as an overflowing tagger does; they are counted as missed."""
+        """Lose all tags in `[begin_ps, end_ps)`, as an overflowing tagger does; they count as missed."""
         if not self._watermark_ps <= begin_ps < end_ps:
             raise WorldError(
                 f"tags can be lost from {self._watermark_ps} ps on (earlier ones are out), "
@@ -251,7 +272,7 @@ class TagBuffer:
         """Take in the new tags of each channel (sorted, all tags before `now_ps` among them)."""
         begin_ps = self._watermark_ps
         end_ps = max(begin_ps, now_ps + min(0, *self._delay_ps.values()))
-        final = {channel: NO_TAGS for channel in CHANNELS}
+        final = dict.fromkeys(CHANNELS, NO_TAGS)
         for channel in {*raw, *self._pending}:
             self._queue(channel, raw.get(channel, NO_TAGS))
             final[channel] = self._release(channel, begin_ps, end_ps)
@@ -263,7 +284,9 @@ class TagBuffer:
 
     def _queue(self, channel: int, times: Times) -> None:
         if self._dead_ps[channel]:
-            times, self._last_passed[channel] = drop_dead(times, self._dead_ps[channel], self._last_passed[channel])
+            times, self._last_passed[channel] = drop_dead(
+                times, self._dead_ps[channel], self._last_passed[channel]
+            )
         if not times.size:
             return
         if self._delay_ps[channel]:
@@ -295,7 +318,9 @@ class TagBuffer:
             edges = NO_TAGS
         self.sync.forget(raw_end - 2 * abs(delay_ps))
         if self._dead_ps[VIS_SYNC]:
-            edges, self._last_passed[VIS_SYNC] = drop_dead(edges, self._dead_ps[VIS_SYNC], self._last_passed[VIS_SYNC])
+            edges, self._last_passed[VIS_SYNC] = drop_dead(
+                edges, self._dead_ps[VIS_SYNC], self._last_passed[VIS_SYNC]
+            )
         return edges + delay_ps
 
 
@@ -315,7 +340,7 @@ def _union(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _merged(final: dict[int, Times], channels: tuple[int, ...]) -> tuple[Times, NDArray[np.int32]]:
+def _merged(final: dict[int, Times], channels: tuple[int, ...]) -> tuple[Times, Numbers]:
     present = [channel for channel in channels if final[channel].size]
     if not present:
         return NO_TAGS, np.empty(0, np.int32)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,9 @@ from labctl.twin import optics, sample
 from labctl.twin.config import WorldConfig
 from labctl.twin.detection import DetectorPair
 from labctl.twin.emission import Emitter
-from labctl.twin.knobs import KNOB_NAMES, Knobs, PulseTrain, WorldError, nearest
+from labctl.twin.knobs import Knobs, PulseTrain, WorldError, check_knob
 from labctl.twin.pulses import FAR_PS, all_syncs, first_number, pulses_of
-from labctl.twin.tags import NO_TAGS, TagBuffer
+from labctl.twin.tags import NO_TAGS, TagBuffer, Times
 
 __all__ = ["Knobs", "PulseTrain", "World", "WorldError"]
 
@@ -44,12 +43,11 @@ class World:
         self._drive = optics.Drive()
         self._train: PulseTrain | None = None
         self._gate_open = False
-        self._gate_edges: dict[int, list[int]] = {}
+        self._gate_edges: dict[int, Times] = {}
         self._emitter.switch(0, self._drive, self.rng("emitter", 0))
-        sigma_ps = config.detection.tagger_jitter_s * 1e12
-        self._mir_pulses = (
-            config.mir.arrival_ps, config.mir.period_ps, FAR_PS, FAR_PS, FAR_PS, self._jitter_key("mir"), 0.0, 0.0, sigma_ps
-        )  # fmt: skip
+        key, sigma_ps = self._jitter_key("mir"), config.detection.tagger_jitter_s * 1e12
+        mir = config.mir
+        self._mir_pulses = (mir.arrival_ps, mir.period_ps, FAR_PS, FAR_PS, FAR_PS, key, 0.0, 0.0, sigma_ps)
 
     @property
     def now_ps(self) -> int:
@@ -64,7 +62,8 @@ class World:
     def rng(self, source: str, *key: int) -> Generator:
         """The random generator of a source; the same arguments always give the same stream."""
         text = "/".join(map(str, (self.seed, source, *key)))
-        return Generator(Philox(key=int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")))
+        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        return Generator(Philox(key=int.from_bytes(digest, "little")))
 
     def _jitter_key(self, source: str) -> int:
         return int(self.rng(source).integers(1 << 62))
@@ -72,20 +71,18 @@ class World:
     def set(self, **changes: Any) -> None:
         """Change knobs from this instant on; equal values change nothing.
 
-        Raises WorldError for an unknown knob or a value that is no number.
+        Raises WorldError for an unknown knob or a value of the wrong kind; no knob changes then. Light that
+        the model of the dot does not cover is refused by `advance_to`, so that knobs may pass through it.
         """
         for name, value in changes.items():
-            if name not in KNOB_NAMES:
-                raise WorldError(f"no knob '{name}'; {nearest(name, KNOB_NAMES)}")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise WorldError(f"knob '{name}' cannot be {value}")
+            check_knob(name, value)
         self._knobs = dataclasses.replace(self._knobs, **changes)
 
     def advance_to(self, time_ps: int) -> None:
         """Let the world go on until `time_ps`; nothing happens if it is there already.
 
-        Raises WorldError when the light at the sample is one that the model of the dot does not cover; the world
-        then stands still.
+        Raises WorldError when the light at the sample is one that the model of the dot does not cover; the
+        world then stands still.
         """
         if time_ps <= self._now_ps:
             return
@@ -114,14 +111,14 @@ class World:
         pulses_of(train, self.config, 0)
         if light.train is not None and light.pump_per_s > 0:
             raise WorldError(
-                "the CW laser and the pulsed diode both reach the sample; this dot is modelled under one of them "
-                "at a time: switch one off"
+                "the CW laser and the pulsed diode both reach the sample; this dot is modelled under one of "
+                "them at a time: switch one off"
             )
         shortest_ps = LIFETIMES_PER_PULSE * self.config.dot.tau_x_s * 1e12
         if light.train is not None and light.train.period_ps < shortest_ps:
             raise WorldError(
-                f"pulses every {light.train.period_ps} ps are too fast for this dot: its pulses are independent "
-                f"from {shortest_ps:.0f} ps ({LIFETIMES_PER_PULSE} lifetimes) on"
+                f"pulses every {light.train.period_ps} ps are too fast for this dot: its pulses are "
+                f"independent from {shortest_ps:.0f} ps ({LIFETIMES_PER_PULSE} lifetimes) on"
             )
 
     def _step(self, end_ps: int) -> None:
@@ -129,19 +126,19 @@ class World:
         photons = self._emitter.advance(end_ps)
         # photons travel `latency_ps` through the cable, so arrivals in half of it are already all known
         tags_a, tags_b = self._detectors.advance(photons, end_ps + detection.latency_ps // 2)
-        raw = {1: tags_a, 2: tags_b, 4: self._mir_syncs(end_ps), **self._gate_edges}
+        raw: dict[int, Times] = {1: tags_a, 2: tags_b, 4: self._mir_syncs(end_ps), **self._gate_edges}
         self._gate_edges = {}
         self.tags.advance(end_ps, raw)
         self._now_ps = end_ps
 
-    def _mir_syncs(self, end_ps: int) -> np.ndarray:
+    def _mir_syncs(self, end_ps: int) -> Times:
         if self._drive.mir_field_mv_cm <= 0:
             return NO_TAGS
         low, high = first_number(self._now_ps, self._mir_pulses), first_number(end_ps, self._mir_pulses)
         delay_ps = self.config.detection.latency_ps + self.config.detection.skew_ps[4]
         return all_syncs(self._mir_pulses, low, high, delay_ps, 0, FAR_PS)
 
-    def _gate_edge(self, channel: int) -> dict[int, np.ndarray]:
+    def _gate_edge(self, channel: int) -> dict[int, Times]:
         detection = self.config.detection
         jitter_ps = self.rng("gate", self._now_ps).normal(0, detection.tagger_jitter_s * 1e12)
         tag = self._now_ps + detection.latency_ps + detection.skew_ps[5] + round(jitter_ps)

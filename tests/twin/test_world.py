@@ -95,7 +95,7 @@ def test_without_light_only_darks() -> None:
     world.set(diode_train=FAST, vis_waveplate_deg=vis_deg(0.3))
     reader = world.tags.subscribe(ALL)
     world.advance_to(20 * S)
-    _, channels, begin_ps, end_ps = reader.take()
+    _, channels, begin_ps, end_ps, _ = reader.take()
     assert (begin_ps, end_ps) == (0, 20 * S)
     # 4020 expected with after-pulses; 4 sigma
     assert abs(channels.size - 4020) < 256
@@ -127,7 +127,9 @@ def test_blocks_take_the_light_and_leave_the_gate() -> None:
     assert np.count_nonzero(channels == 5) == 1
     assert np.count_nonzero(channels == 4) == 0
     state = world.truth()["state"]
-    assert state["vis_photons_at_sample_per_s"] == state["mir_field_mv_cm"] == world.vis_power_at_meter_w() == 0
+    assert (
+        state["vis_photons_at_sample_per_s"] == state["mir_field_mv_cm"] == world.vis_power_at_meter_w() == 0
+    )
 
 
 def test_powers_and_fields() -> None:
@@ -158,6 +160,12 @@ def test_refusals() -> None:
         world.set(vis_waveplate=1.0)
     with pytest.raises(WorldError, match="cannot be nan"):
         world.set(mir_waveplate_deg=float("nan"))
+    with pytest.raises(WorldError, match="takes true or false"):
+        world.set(mir_blocked=1)
+    with pytest.raises(WorldError, match="a finite number"):
+        world.set(cw_power_w="0.1")
+    with pytest.raises(WorldError, match="PulseTrain or None"):
+        world.set(diode_train=400)
     with pytest.raises(WorldError, match="count"):
         PulseTrain(400_000, None, 0, "mir_trigger")
     world.set(cw_power_w=1e-4, diode_train=FAST, diode_gate_v=2.0)
@@ -174,6 +182,22 @@ def test_refusals() -> None:
     assert world.now_ps == 1
     world.advance_to(0)
     assert world.now_ps == 1
+
+
+def test_skews_of_the_channels() -> None:
+    """Light rises 7.2 ns (A) and 8.5 ns (B) after the sync: the skews of detector and sync channel."""
+    world = pulsed_world(8)
+    reader = world.tags.subscribe((1, 2, 3))
+    world.advance_to(4 * S)
+    times, channels, *_ = reader.take()
+    syncs = times[channels == 3]
+    for channel, rise_ps in ((1, 7_200), (2, 8_500)):
+        photons = times[channels == channel]
+        photons = photons[photons > syncs[0]]
+        delays = photons - syncs[np.searchsorted(syncs, photons) - 1]
+        counts, edges = np.histogram(delays, np.arange(0, 20_000, 250))
+        half = edges[np.argmax(counts > counts.max() / 2)]
+        assert half == pytest.approx(rise_ps, abs=300)
 
 
 def test_a_finite_train_ends() -> None:

@@ -35,7 +35,11 @@ def test_trion_yield_and_lifetime_agree() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("name: a\nworld:\n  dot:\n    tau_xs_s: 1e-9\n", 4, ["world.dot.tau_xs_s", "did you mean 'tau_x_s'?"]),
+        (
+            "name: a\nworld:\n  dot:\n    tau_xs_s: 1e-9\n",
+            4,
+            ["world.dot.tau_xs_s", "did you mean 'tau_x_s'?"],
+        ),
         ("name: a\nworld:\n  dot:\n    tau_x_s: -1.0\n", 4, ["world.dot.tau_x_s", "greater than 0", "-1.0"]),
         ("name: a\nworld:\n  detection:\n    skew_ps: {1: 0}\n", 3, ["exactly the channels"]),
         ("seed: 3\n", 1, ["'name' is missing"]),

@@ -1,4 +1,4 @@
-"""The dot against closed formulas. Seeds are fixed; limits are 4 sigma (false alarm 6e-5) unless said otherwise."""
+"""The dot against closed formulas. Seeds are fixed; limits are 4 sigma (false alarm 6e-5) if not given."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def field_for(p: float) -> float:
         (4.0, 10.0, 1, 0.0, 0.285714, 4e4),
     ],
 )
-def test_kicks(k_c: float, k_d: float, period_ms: int, p: float, expected: float | None, duration_s: float) -> None:
+def test_kicks(
+    k_c: float, k_d: float, period_ms: int, p: float, expected: float | None, duration_s: float
+) -> None:
     cfg = kicks(k_c, k_d, period_ms * MS, ionisation_field_mv_cm=1e6)
     formula = sample.mean_charged(k_c, k_d, p, 0.0, period_ms * 1e-3)
     if expected is not None:
@@ -71,7 +73,9 @@ def test_blinking_suppressed_by_the_mir() -> None:
     # about 6000 charging events: sigma 2 %
     light = Drive(FAST, 0.1, 0.0, 5.0)
     cfg = WorldConfig().model_copy(update={"detection": kicks(4, 10, MS).detection})
-    assert charged_fraction(cfg, light, 1.5e3) == pytest.approx(sample.derive(light, cfg).p_t_stationary, rel=0.08)
+    assert charged_fraction(cfg, light, 1.5e3) == pytest.approx(
+        sample.derive(light, cfg).p_t_stationary, rel=0.08
+    )
 
 
 # sigma of each point about 0.5 %; the printed values leave out the biexciton step (below 1 % of the step)
@@ -117,7 +121,14 @@ def test_trion_that_is_discharged_goes_on_as_an_exciton() -> None:
     """Mean yield of the one visible pulse before each MIR pulse, both kicks strong, no charging otherwise."""
     delay_ps, mean = 2_000, 8.0
     cfg = config(
-        dot={**STILL, "ionisation_field_mv_cm": 20.0, "tau_bx_s": 1e-15, "eta_bx": 0.0, "tau_cbx_s": 1e-15, "eta_cbx": 0.0},
+        dot={
+            **STILL,
+            "ionisation_field_mv_cm": 20.0,
+            "tau_bx_s": 1e-15,
+            "eta_bx": 0.0,
+            "tau_cbx_s": 1e-15,
+            "eta_cbx": 0.0,
+        },
         detection=EVERY_PHOTON,
     )
     offset = 5_137_000 - 31_400 - delay_ps
@@ -149,7 +160,9 @@ def test_cw_blinking() -> None:
     cfg = config(dot={"charging_per_biexciton": 1.0}, detection=SILENT)
     light = Drive(pump_per_s=2e4)
     derived = sample.derive(light, cfg)
-    assert sample.derive(Drive(pump_per_s=6.3e5), WorldConfig()).charging_rate_per_s == pytest.approx(4.0, rel=2e-3)
+    assert sample.derive(Drive(pump_per_s=6.3e5), WorldConfig()).charging_rate_per_s == pytest.approx(
+        4.0, rel=2e-3
+    )
     # K = 22 /s over 400 s: sigma 0.0054
     assert charged_fraction(cfg, light, 400.0) == pytest.approx(derived.p_t_stationary, abs=0.022)
 

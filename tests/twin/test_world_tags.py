@@ -5,18 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labctl.timetags.block import Gap
+from labctl.twin.tags import Lost
 from labctl.twin.world import World, WorldError
 from tests.twin.world_kit import MS, config, pulsed_world
 
 END = 400 * MS
 
 
-def tags(world: World, channels: tuple[int, ...] = (1, 2, 3), step_ps: int = 13 * MS) -> tuple[np.ndarray, np.ndarray]:
+def tags(
+    world: World, channels: tuple[int, ...] = (1, 2, 3), step_ps: int = 13 * MS
+) -> tuple[np.ndarray, np.ndarray]:
     reader = world.tags.subscribe(channels)
     while world.now_ps < END:
         world.advance_to(min(END, world.now_ps + step_ps))
-    times, numbers, _, end_ps = reader.take()
+    times, numbers, _, end_ps, _ = reader.take()
     assert end_ps == world.tags.watermark_ps
     assert times.size == 0 or times[-1] < end_ps
     return times, numbers
@@ -72,22 +74,20 @@ def test_losses_are_counted() -> None:
     reader = lossy.tags.subscribe((1, 2))
     lossy.advance_to(120 * MS)
     first = reader.take()
-    assert reader.gaps[0].begin_ps == 100 * MS and reader.gaps[0].end_ps == 120 * MS
-    first_gap = reader.gaps[0]
+    (first_gap,) = first.gaps
+    assert (first_gap.begin_ps, first_gap.end_ps) == (100 * MS, 120 * MS)
     lossy.advance_to(130 * MS)
     lossy.advance_to(END)
     second = reader.take()
     lost = (times >= 100 * MS) & (times < 170 * MS)
     assert np.array_equal(np.concatenate((first[0], second[0])), times[~lost])
-    assert len(reader.gaps) == 1
-    gap = reader.gaps[0]
+    (gap,) = second.gaps
     assert (gap.begin_ps, gap.end_ps) == (120 * MS, 170 * MS)
     for channel in (1, 2):
         missed = first_gap.missed[channel] + gap.missed[channel]
         assert missed == np.count_nonzero(numbers[lost] == channel)
     lossy.advance_to(END + MS)
-    reader.take()
-    assert reader.gaps == ()
+    assert reader.take().gaps == ()
     with pytest.raises(WorldError, match="earlier ones are out"):
         lossy.tags.lose(0, MS)
 
@@ -101,12 +101,11 @@ def test_a_full_buffer_reports_the_gap() -> None:
     for k in range(1, 11):
         full.advance_to(k * END // 10)
     held = reader.take()
-    assert np.array_equal(held[0], times[:1000])
-    assert reader.gaps == (Gap(int(times[1000]), END, reader.gaps[0].missed),)
-    assert sum(reader.gaps[0].missed.values()) == times.size - 1000
+    assert np.array_equal(held.times_ps, times[:1000])
+    assert held.gaps == (Lost(int(times[1000]), END, held.gaps[0].missed),)
+    assert sum(held.gaps[0].missed.values()) == times.size - 1000
     full.advance_to(END + MS)
-    begin_ps, end_ps = reader.take()[2:]
-    assert (begin_ps, end_ps, reader.gaps) == (END, END + MS, ())
+    assert reader.take()[2:] == (END, END + MS, ())
 
 
 def test_a_closed_subscription_gets_nothing_more() -> None:

@@ -7,52 +7,14 @@ out first, so that a change never reaches back in time. The streams end with the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
+from drivers.taggers.sim.swabian_tap import ASSUMED, Settings, Subscription, Tap
 from drivers.taggers.sim.swabian_wire import Arrays, pack, take_message, unpack
 from labctl.twin.device import Reply, SimDevice, WorldPort
 
-ASSUMED = {
-    "model": "Time Tagger Ultra",
-    "firmware": "TT-Ultra, FW 3, TS 2024-01-01 00:00:00, OK 1.30",
-    "pcb": "2.3",
-    "inputs": tuple(range(1, 9)),
-    "connected_channels": (1, 2, 3, 4, 5, -5, 6),  # edges that the bench's cables can bring
-    "start_level_v": 0.5,
-    "level_range_v": (-2.5, 2.5),
-    "pulse_amplitude_v": 2.0,  # of every input: no edge at a level outside (0, amplitude]
-    "least_dead_time_ps": 2_100,
-    "greatest_dead_time_ps": 2_147_000_000,
-    "test_signal_period_ps": 1_250_000,
-    "overflow_s": 1e-3,
-}
-_MAX_MISSED = 65_535  # one event counts at most this many lost tags
-_OVERFLOW_BEGIN, _OVERFLOW_END, _MISSED_EVENTS = 2, 3, 4
 _EDGES: dict[int, tuple[int, ...]] = {0: (1, -1), 1: (1,), 2: (-1,), 8: (1, -1), 9: (1,), 10: (-1,)}
-GapRecord = tuple[int, int, dict[int, int]]
-
-
-class TakenTags(Protocol):
-    """Tags of the world in `[begin_ps, end_ps)`; `gaps` lists (begin_ps, end_ps, missed by channel)."""
-
-    times_ps: NDArray[np.int64]
-    channels: NDArray[np.int32]
-    begin_ps: int
-    end_ps: int
-    gaps: list[GapRecord]
-
-
-class Subscription(Protocol):
-    """A reader of the world's tags."""
-
-    def take(self) -> TakenTags: ...
-
-    def close(self) -> None: ...
 
 
 class TagSource(Protocol):
@@ -69,117 +31,8 @@ class TagSource(Protocol):
     def lose(self, begin_ps: int, end_ps: int) -> None: ...
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The tagger refuses a command; the text goes to the client."""
-
-
-@dataclass
-class Settings:
-    """All modes of the tagger, as after power-up. Channels are edges (negative: falling)."""
-
-    level_v: dict[int, float] = field(default_factory=dict)
-    test_signal: set[int] = field(default_factory=set)
-    delay_ps: dict[int, int] = field(default_factory=dict)
-    dead_time_ps: dict[int, int] = field(default_factory=dict)
-    divider: dict[int, int] = field(default_factory=dict)
-    trigger: tuple[int, ...] = ()
-    filtered: tuple[int, ...] = ()
-
-    def level(self, channel: int) -> float:
-        return self.level_v.get(abs(channel), ASSUMED["start_level_v"])
-
-    def sees_pulses(self, channel: int) -> bool:
-        """Whether the trigger level lies within the pulses."""
-        return 0.0 < self.level(channel) <= ASSUMED["pulse_amplitude_v"]
-
-    def silent(self, channels: Iterable[int]) -> list[int]:
-        """Which of `channels` get no tags from their cables."""
-        starved = self.filtered if self.trigger and not any(map(self.sees_pulses, self.trigger)) else ()
-        return [c for c in channels if not self.sees_pulses(c) or c in starved or abs(c) in self.test_signal]
-
-
-class Tap:
-    """The tags of one running measurement, until the client asks for them."""
-
-    def __init__(self, subscription: Subscription, channels: list[int], duration_ps: int | None) -> None:
-        self.begin_ps = self.end_ps = subscription.take().end_ps
-        self.until_ps = None if duration_ps is None else self.begin_ps + duration_ps
-        self.subscription = subscription
-        self._channels = channels
-        self._seen: dict[int, int] = {}
-        self._clear()
-
-    @property
-    def finished(self) -> bool:
-        return self.until_ps is not None and self.end_ps >= self.until_ps
-
-    def collect(self, settings: Settings) -> list[GapRecord]:
-        """Take the world's tags as the settings let them pass; returns the new gaps."""
-        taken = self.subscription.take()
-        end_ps = taken.end_ps if self.until_ps is None else min(taken.end_ps, self.until_ps)
-        times, channels = taken.times_ps, taken.channels
-        if end_ps < taken.end_ps:
-            keep = int(np.searchsorted(times, end_ps))
-            times, channels = times[:keep], channels[:keep]
-        times, channels = self._without_silent(times, channels, settings)
-        times, channels = self._with_test_signal(times, channels, end_ps, settings)
-        times, channels = self._divided(times, channels, settings)
-        gaps = [(begin, min(end, end_ps), missed) for begin, end, missed in taken.gaps if begin < end_ps]
-        self.end_ps = max(self.end_ps, end_ps)
-        self._times.append(times)
-        self._numbers.append(channels)
-        self._gaps += gaps
-        return gaps
-
-    def hand_out(self) -> tuple[dict[str, Any], Arrays]:
-        """Everything since the last call."""
-        header = {"begin_ps": self.begin_ps, "end_ps": self.end_ps, "finished": self.finished}
-        arrays: Arrays = {"times": np.concatenate(self._times), "channels": np.concatenate(self._numbers)}
-        if self._gaps:
-            arrays = _with_overflows(arrays, self._gaps)
-        self.begin_ps = self.end_ps
-        self._clear()
-        return header, arrays
-
-    def _clear(self) -> None:
-        self._times: list[NDArray[np.int64]] = []
-        self._numbers: list[NDArray[np.int32]] = []
-        self._gaps: list[GapRecord] = []
-
-    def _without_silent(
-        self, times: NDArray[np.int64], channels: NDArray[np.int32], settings: Settings
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        silent = settings.silent(self._channels)
-        if not silent:
-            return times, channels
-        heard = ~np.isin(channels, silent)
-        return times[heard], channels[heard]
-
-    def _with_test_signal(
-        self, times: NDArray[np.int64], channels: NDArray[np.int32], end_ps: int, settings: Settings
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        period_ps = ASSUMED["test_signal_period_ps"]
-        for channel in self._channels:
-            if abs(channel) in settings.test_signal:
-                edges = np.arange(-(-self.end_ps // period_ps), -(-end_ps // period_ps), dtype=np.int64) * period_ps
-                times = np.concatenate((times, edges))
-                channels = np.concatenate((channels, np.full(edges.size, channel, np.int32)))
-                order = np.argsort(times, kind="stable")
-                times, channels = times[order], channels[order]
-        return times, channels
-
-    def _divided(
-        self, times: NDArray[np.int64], channels: NDArray[np.int32], settings: Settings
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        for channel in self._channels:
-            divider = settings.divider.get(channel, 1)
-            if divider > 1:
-                found = np.flatnonzero(channels == channel)
-                number = self._seen.get(channel, 0) + np.arange(1, found.size + 1)
-                self._seen[channel] = self._seen.get(channel, 0) + found.size
-                dropped = found[number % divider != 0]
-                times, channels = np.delete(times, dropped), np.delete(channels, dropped)
-        return times, channels
 
 
 class SwabianTimeTaggerSim(SimDevice):
@@ -262,29 +115,30 @@ class SwabianTimeTaggerSim(SimDevice):
         op = request.pop("op", "")
         try:
             if not self._created and op not in ("createTimeTagger", "scanTimeTagger"):
-                raise Refused("the Time Tagger object has been freed")
+                raise RefusedError("the Time Tagger object has been freed")
             if op == "take":
                 header, arrays = self._take(**request)
                 return Reply(pack({"ok": True, **header}, arrays))
             if op == "wait":
                 return Reply(pack({"ok": True}), due_ps=self._wait_end_ps(**request))
             if op not in self._commands:
-                raise Refused(f"unknown command {op!r}")
+                raise RefusedError(f"unknown command {op!r}")
             return Reply(pack({"ok": True, "value": self._commands[op](**request)}))
         except Exception as error:  # what the world refuses, in an exception of its own, the tagger refuses
             return _refusal(str(error) or type(error).__name__)
 
     def _create(self, serial: str, resolution: int) -> None:
         if self._created or serial not in ("", self.serial):
-            raise Refused("No Time Tagger attached or already in use.")
+            raise RefusedError("No Time Tagger attached or already in use.")
         if resolution not in range(4):
-            raise Refused(f"unknown resolution {resolution}")
+            raise RefusedError(f"unknown resolution {resolution}")
         self._created = True
         self._reset()
         self._clear_overflows()
 
     def _scan(self, include_model_name: bool) -> list[str]:
-        return [] if self._created else [f"{self.serial},{ASSUMED['model']}" if include_model_name else self.serial]
+        listed = f"{self.serial},{ASSUMED['model']}" if include_model_name else self.serial
+        return [] if self._created else [listed]
 
     def _configuration(self) -> dict[str, Any]:
         inputs = [
@@ -298,21 +152,25 @@ class SwabianTimeTaggerSim(SimDevice):
             }
             for channel in ASSUMED["inputs"]
         ]
-        filters = {"trigger": list(self.settings.trigger), "filtered": list(self.settings.filtered)}
-        return {"model": ASSUMED["model"], "serial": self.serial, "inputs": inputs, "conditional filter": filters}
+        return {
+            "model": ASSUMED["model"],
+            "serial": self.serial,
+            "inputs": inputs,
+            "conditional filter": {"trigger": self.settings.trigger, "filtered": self.settings.filtered},
+        }
 
     def _channel_list(self, edges: int) -> list[int]:
         return [sign * channel for sign in _EDGES.get(edges, ()) for channel in ASSUMED["inputs"]]
 
     def _known(self, channel: int) -> int:
         if abs(channel) not in ASSUMED["inputs"]:
-            raise Refused(f"Invalid channel number {channel}.")
+            raise RefusedError(f"Invalid channel number {channel}.")
         return channel
 
     def _set_level(self, channel: int, voltage: float) -> None:
         low, high = ASSUMED["level_range_v"]
         if not low <= voltage <= high:
-            raise Refused(f"The trigger level {voltage} V is out of range [{low}, {high}] V.")
+            raise RefusedError(f"The trigger level {voltage} V is out of range [{low}, {high}] V.")
         self._collect_all()
         self.settings.level_v[abs(self._known(channel))] = voltage
         self._apply_filter()
@@ -332,7 +190,7 @@ class SwabianTimeTaggerSim(SimDevice):
 
     def _set_dead_time(self, channel: int, deadtime: int) -> int:
         if deadtime > ASSUMED["greatest_dead_time_ps"]:
-            raise Refused(f"The dead time {deadtime} ps is too long.")
+            raise RefusedError(f"The dead time {deadtime} ps is too long.")
         realised = max(deadtime, ASSUMED["least_dead_time_ps"])
         if self._known(channel) in ASSUMED["connected_channels"]:
             realised = self._tags.set_dead_time(channel, realised)
@@ -341,7 +199,7 @@ class SwabianTimeTaggerSim(SimDevice):
 
     def _set_divider(self, channel: int, divider: int) -> None:
         if not 1 <= divider <= 65_535:
-            raise Refused(f"The event divider {divider} is out of range [1, 65535].")
+            raise RefusedError(f"The event divider {divider} is out of range [1, 65535].")
         self._collect_all()
         self.settings.divider[self._known(channel)] = divider
 
@@ -392,13 +250,13 @@ class SwabianTimeTaggerSim(SimDevice):
     def _wait_end_ps(self, tap: int, timeout_ms: int) -> int:
         now_ps, until_ps = self.world.now_ps, self._tap(tap).until_ps
         if timeout_ms < 0 and until_ps is None:
-            raise Refused("the measurement has no end to wait for")
+            raise RefusedError("the measurement has no end to wait for")
         ends = [until_ps] if until_ps is not None else []
         return max(now_ps, min([*ends, now_ps + timeout_ms * 10**9] if timeout_ms >= 0 else ends))
 
     def _tap(self, number: int) -> Tap:
         if number not in self._taps:
-            raise Refused("the measurement has been stopped")
+            raise RefusedError("the measurement has been stopped")
         return self._taps[number]
 
     def _collect(self, tap: Tap) -> None:
@@ -422,24 +280,3 @@ class SwabianTimeTaggerSim(SimDevice):
 
 def _refusal(text: str) -> Reply:
     return Reply(pack({"ok": False, "error": text}))
-
-
-def _with_overflows(arrays: Arrays, gaps: list[GapRecord]) -> Arrays:
-    """The tags with the events that tell of `gaps` in their places."""
-    events: list[tuple[int, int, int, int]] = []
-    for begin_ps, end_ps, missed in gaps:
-        events.append((begin_ps, 0, 0, _OVERFLOW_BEGIN))
-        for channel, count in missed.items():
-            whole, rest = divmod(count, _MAX_MISSED)
-            events += [(end_ps, channel, part, _MISSED_EVENTS) for part in [_MAX_MISSED] * whole + [rest]]
-        events.append((end_ps, 0, 0, _OVERFLOW_END))
-    count = arrays["times"].size
-    columns = np.array(events, np.int64).T
-    times = np.concatenate((columns[0], arrays["times"]))
-    order = np.argsort(times, kind="stable")  # at equal times the event comes before the tag
-    return {
-        "times": times[order],
-        "channels": np.concatenate((columns[1].astype(np.int32), arrays["channels"]))[order],
-        "missed": np.concatenate((columns[2].astype(np.uint16), np.zeros(count, np.uint16)))[order],
-        "types": np.concatenate((columns[3].astype(np.uint8), np.zeros(count, np.uint8)))[order],
-    }

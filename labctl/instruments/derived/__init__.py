@@ -1,7 +1,7 @@
 """Instruments made of other instruments: what a rotator, a pulse output or a meter means on this bench.
 
 A derived instrument has no wire. It computes SI quantities that an experiment asks for from the
-parameters of its parents, hides nothing that they do not know, and narrows its own limits to what they can do.
+parameters of its parents, hides nothing that they do not know, and narrows its limits to what they can do.
 """
 
 from labctl.instruments.derived.attenuator import PickoffPower, WaveplateAttenuator

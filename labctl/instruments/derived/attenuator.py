@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from qcodes import validators as vals
-from qcodes.parameters import Parameter
+from qcodes.parameters import ParameterBase as Parameter
 
 from labctl.clock import Clock
 from labctl.instruments.base import LabInstrument, SafeReport
@@ -15,6 +15,7 @@ from labctl.instruments.derived.parents import clipped, limits_of
 BRANCH_DEG = 45.0
 PERIOD_DEG = 90.0
 _SAFE_TOLERANCE_DEG = 0.5
+_ROUNDING = 1e-9
 
 
 class WaveplateAttenuator(LabInstrument):
@@ -99,16 +100,17 @@ class WaveplateAttenuator(LabInstrument):
         low, high = self._limits_deg
         first = self._zero_deg + self._branch_angle(transmission)
         present = self._rotator.angle()
+        # where the limits cut a branch, its end lies on them up to rounding
+        least, most = (low - first) / PERIOD_DEG - _ROUNDING, (high - first) / PERIOD_DEG + _ROUNDING
         turns = round((present - first) / PERIOD_DEG)
-        turns = min(turns, math.floor((high - first) / PERIOD_DEG)) if math.isfinite(high) else turns
-        turns = max(turns, math.ceil((low - first) / PERIOD_DEG)) if math.isfinite(low) else turns
-        # where the limits cut a branch, rounding must not push its end over them
+        turns = min(turns, math.floor(most)) if math.isfinite(most) else turns
+        turns = max(turns, math.ceil(least)) if math.isfinite(least) else turns
         self._rotator.angle(clipped(first + turns * PERIOD_DEG, self._limits_deg))
 
     def _transmission_limits(self) -> tuple[float, float]:
         """Range of T that the longest reachable piece of a branch covers."""
         low, high = self._limits_deg
-        if math.isinf(low) or math.isinf(high) or high - low >= PERIOD_DEG + BRANCH_DEG:
+        if math.isinf(low) or math.isinf(high) or high - low >= PERIOD_DEG:
             return self._extinction, 1.0
         pieces = []
         first = math.floor((low - self._zero_deg) / PERIOD_DEG)

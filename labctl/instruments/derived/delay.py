@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from qcodes import validators as vals
-from qcodes.parameters import Parameter
+from qcodes.parameters import ParameterBase as Parameter
 
 from labctl.clock import Clock
 from labctl.instruments.base import LabInstrument
@@ -99,7 +99,7 @@ class BurstDelay(LabInstrument):
         burst_delay_s = self._zero_s + self._sign * delay_s
         ahead_s = burst_delay_s - self._min_burst_delay_s
         burst_delay_s -= math.floor((ahead_s + _ROUNDING_S) / self._period_s) * self._period_s
-        self._generator.burst_delay(round(burst_delay_s / GRID_S) * GRID_S)
+        self._generator.burst_delay(max(0.0, round(burst_delay_s / GRID_S) * GRID_S))
         self._last_set_s = delay_s
 
     def _get_delay(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qcodes import validators as vals
-from qcodes.parameters import Parameter
+from qcodes.parameters import ParameterBase as Parameter
 
 from labctl.clock import Clock
 from labctl.instruments.base import LabInstrument, SafeReport
@@ -143,7 +143,7 @@ class PulsedDiode(LabInstrument):
         super().close()
 
     def _rate_limits(self) -> tuple[float, float]:
-        """At least one pulse in a burst; no faster than the internal trigger, the burst and the pulse allow."""
+        """At least one pulse in a burst; no faster than trigger, burst and pulse width allow."""
         shortest_s = max(TRIGGER_WIDTH_S, limits_of(self._generator.burst_period)[0])
         return 1 / self._burst_s, min(1 / shortest_s, limits_of(self._generator.trigger_rate)[1])
 
@@ -154,7 +154,7 @@ class PulsedDiode(LabInstrument):
     def _set_enabled(self, on: bool) -> None:
         if on and not self._triggers():
             raise NotReady(
-                f"the generator's trigger is {self._generator.trigger_source()!r}, so no pulses reach the diode",
+                f"no pulses reach the diode: the trigger is {self._generator.trigger_source()!r}",
                 instrument=self.name,
                 hint="set synchronised first, to True or False",
             )

@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from qcodes import validators as vals
-from qcodes.parameters import Parameter
-from qcodes.parameters import ParameterBase as AnyParameter
+from qcodes.parameters import ParameterBase as Parameter
 from scipy.constants import c, epsilon_0
 
 from labctl.clock import Clock
@@ -30,13 +29,13 @@ class SafeAttenuator(Attenuator, Protocol):
 class PowerAttenuator(SafeAttenuator, Protocol):
     """An attenuator that knows the power behind it."""
 
-    power: AnyParameter  # W
+    power: Parameter  # W
 
 
 class MeanRateSource(Protocol):
     """A pulsed source that knows its mean rate."""
 
-    mean_rate: AnyParameter  # Hz
+    mean_rate: Parameter  # Hz
 
 
 def peak_field(energy_j: float, waist_m: float, width_s: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qcodes import validators as vals
-from qcodes.parameters import Parameter
+from qcodes.parameters import ParameterBase as Parameter
 
 from labctl.clock import Clock
 from labctl.instruments.base import LabInstrument, SafeReport

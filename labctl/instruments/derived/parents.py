@@ -1,4 +1,4 @@
-"""What derived instruments need of their parents: a delay generator's parts, and the limits of a parameter."""
+"""What derived instruments need of their parents: parts of a delay generator, limits of a parameter."""
 
 from __future__ import annotations
 
