@@ -153,7 +153,7 @@ class ThorlabsPm100d(LabInstrument):
 
     def _check(self, command: str, *, hint: str = "check the value and the state of the meter") -> None:
         errors: list[str] = []
-        while (entry := self._exchange("SYST:ERR?", _ANSWER_TIMEOUT_S)).partition(",")[0] not in ("+0", "0"):
+        while (entry := self._exchange("SYST:ERR?")).partition(",")[0] not in ("+0", "0"):
             errors.append(entry)
             if len(errors) > _LONGEST_QUEUE:
                 raise self._misfit("SYST:ERR?", entry)
@@ -166,7 +166,7 @@ class ThorlabsPm100d(LabInstrument):
                 hint=hint,
             )
 
-    def _query(self, command: str, *, timeout_s: float = _ANSWER_TIMEOUT_S) -> str:
+    def _query(self, command: str, *, timeout_s: float | None = None) -> str:
         """The answer; where none comes, the error queue knows why."""
         with self.link.transaction():
             try:
@@ -175,11 +175,11 @@ class ThorlabsPm100d(LabInstrument):
                 self._check(command)
                 raise
 
-    def _exchange(self, command: str, timeout_s: float) -> str:
+    def _exchange(self, command: str, timeout_s: float | None = None) -> str:
         answer = self.link.query(f"{command}\n".encode(), timeout_s=timeout_s)
         return answer.decode("latin-1").removesuffix("\r")
 
-    def _number(self, command: str, *, timeout_s: float = _ANSWER_TIMEOUT_S) -> float:
+    def _number(self, command: str, *, timeout_s: float | None = None) -> float:
         answer = self._query(command, timeout_s=timeout_s)
         try:
             return float(answer)

@@ -231,7 +231,7 @@ class ThorlabsEll14(LabInstrument):
         unsigned = int(answer[3:], 16)
         return unsigned - (1 << 32) if unsigned >= 1 << 31 else unsigned
 
-    def _ask(self, command: str, *, timeout_s: float = _ANSWER_TIMEOUT_S) -> str:
+    def _ask(self, command: str, *, timeout_s: float | None = None) -> str:
         """The answer of this mount, from its address on."""
         with self.link.transaction():
             if self._unfinished_move:
@@ -244,14 +244,14 @@ class ThorlabsEll14(LabInstrument):
 
     def _forget_unfinished_move(self) -> None:
         """The late answer of a timed-out move may still come: take none before the mount is at rest."""
-        status = self._exchange(f"{self._bus_address}gs", _ANSWER_TIMEOUT_S)
+        status = self._exchange(f"{self._bus_address}gs")
         while not re.fullmatch(rf"{self._bus_address}GS..", status):
-            status = self.link.receive(timeout_s=_ANSWER_TIMEOUT_S).decode("latin-1")
+            status = self.link.receive().decode("latin-1")
         if (code := int(status[3:], 16)) == _BUSY:
             self._refuse("gs", code, status.encode())
         self._unfinished_move = False
 
-    def _exchange(self, command: str, timeout_s: float) -> str:
+    def _exchange(self, command: str, timeout_s: float | None = None) -> str:
         try:
             answer = self.link.query(command.encode(), timeout_s=timeout_s)
         except ProtocolError as error:

@@ -25,7 +25,8 @@ class FakeWorld:
         self.now_ps = 0
         self.meter_w = 0.0
         self.seed = seed
-        self.knobs = SimpleNamespace()
+        self.knobs: Any = SimpleNamespace()
+        self.tags: Any = None  # no tagger on this bench
 
     def set(self, **changes: Any) -> None:
         vars(self.knobs).update(changes)
@@ -33,8 +34,8 @@ class FakeWorld:
     def vis_power_at_meter_w(self) -> float:
         return self.meter_w
 
-    def rng(self, source: str) -> np.random.Generator:
-        digest = hashlib.sha256(f"{self.seed}/{source}".encode()).digest()
+    def rng(self, source: str, *key: int) -> np.random.Generator:
+        digest = hashlib.sha256(f"{self.seed}/{source}/{key}".encode()).digest()
         return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 

@@ -331,7 +331,7 @@ def test_rejected_value_then_right_answer(wired: Callable[..., Any]) -> None:
     with pytest.raises(CommandRejected, match="Data out of range") as caught:
         meter.wavelength(2e-6)
     assert caught.value.code == "-222"
-    assert meter.wavelength() == 705e-9
+    assert meter.wavelength() == 405e-9
 
 
 def test_zero_waits_on_the_bench_clock(wired: Callable[..., Any], world: FakeWorld) -> None:

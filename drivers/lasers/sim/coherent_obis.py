@@ -22,7 +22,7 @@ _PS = 1_000_000_000_000
 
 # Facts that no manual at hand confirms; each is to be corrected on the first real laser.
 ASSUMED: dict[str, Any] = {
-    "idn": "Coherent, Inc - OBIS 705LX - V1.0.1 - Dec 14 2010",
+    "idn": "Coherent, Inc - OBIS 405LX - V1.0.1 - Dec 14 2010",
     "banner": "Coherent OBIS",
     "prompt": "> ",
     "hand_on_acknowledged": True,  # HAND ON from the silent mode is itself answered
@@ -85,7 +85,7 @@ class CoherentObisSim(SimDevice):
         world: WorldPort,
         name: str,
         *,
-        wavelength_nm: float = 705.0,
+        wavelength_nm: float = 405.0,
         power_w: float = 0.05,
         start_power_w: float = 0.001,
         warm_up_s: float = 0.0,
@@ -219,7 +219,7 @@ class CoherentObisSim(SimDevice):
         information = "SYSTem:INFormation"
         return {
             f"{information}:MODel?": lambda _: f"OBIS {self._wavelength_nm:.0f}LX",
-            f"{information}:SNUMber?": lambda _: "OB-70510",
+            f"{information}:SNUMber?": lambda _: "OB-40510",
             f"{information}:PNUMber?": lambda _: "1178770",
             f"{information}:FVERsion?": lambda _: "V1.0.1",
             f"{information}:PVERsion?": lambda _: "P1.0",

@@ -59,7 +59,7 @@ class ThorlabsPm100dSim(SimDevice):
     """
 
     def __init__(
-        self, world: WorldPort, name: str, *, unit: str = "W", wavelength_nm: float = 705.0, **options: Any
+        self, world: WorldPort, name: str, *, unit: str = "W", wavelength_nm: float = 405.0, **options: Any
     ) -> None:
         super().__init__(world, name, **options)
         self._unit = unit.upper()
