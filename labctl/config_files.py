@@ -92,7 +92,8 @@ def _known_fields(model: Any, location: list[Any]) -> list[str]:
 
 
 def _line_of(document: Any, location: list[Any]) -> int:
-    line, node = 1, document
+    line = 1
+    node: Any = document
     for part in location:
         try:
             position = node.lc.key(part) if isinstance(node, dict) else node.lc.item(part)

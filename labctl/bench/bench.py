@@ -233,13 +233,15 @@ def _close_all(bench: Bench) -> None:
 
 
 def _snapshot(instrument: LabInstrument) -> dict[str, Any]:
-    values = {
-        name: {"value": parameter.get(), "unit": parameter.unit}
-        for name, parameter in instrument.parameters.items()
+    values = _readings(instrument, "")
+    for child in instrument.submodules.values():
+        values |= _readings(child, f"{child.short_name}.")
+    return values
+
+
+def _readings(owner: Any, prefix: str) -> dict[str, Any]:
+    return {
+        prefix + name: {"value": parameter.get(), "unit": parameter.unit}
+        for name, parameter in owner.parameters.items()
         if parameter.gettable and not parameter.snapshot_exclude and name != "IDN"
     }
-    for child in instrument.submodules.values():
-        for name, parameter in child.parameters.items():
-            if parameter.gettable and not parameter.snapshot_exclude:
-                values[f"{child.short_name}.{name}"] = {"value": parameter.get(), "unit": parameter.unit}
-    return values

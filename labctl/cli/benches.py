@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 from labctl.cli.output import print_json, print_table, print_text
 
@@ -25,18 +26,19 @@ def check_instruments(bench: str, *, as_json: bool) -> None:
 
 def serve_twin(name: str, *, seed: int, speed: float | None, as_json: bool) -> None:
     """Start a twin, print where its instruments are, and keep it until Ctrl-C."""
-    from labctl.bench.twin_client import start_twin
+    from labctl.bench.twin_client import TwinError, start_twin
     from labctl.loading import find_config
 
     with start_twin(find_config("twins", name), seed=seed, speed=speed) as process:
+        devices = {device: entry["address"] for device, entry in process.client.hello()["devices"].items()}
         if as_json:
-            print_json({"twin": name, "control": process.control, "devices": process.devices})
+            print_json({"twin": name, "control": process.control_address, "devices": devices})
         else:
-            rows = [[device, address] for device, address in process.devices.items()]
-            print_table(f"twin {name}, control port {process.control}", ["instrument", "address"], rows)
+            rows = [[device, address] for device, address in devices.items()]
+            print_table(f"twin {name}, control port {process.control_address}", ["instrument", "address"], rows)
             print_text("Ctrl-C ends it.")
         sys.stdout.flush()
-        try:
-            process.wait()
-        except KeyboardInterrupt:
-            print_text("twin ended")
+        with suppress(KeyboardInterrupt):
+            while process.running():
+                with suppress(TwinError):
+                    process.wait(3600.0)

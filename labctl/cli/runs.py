@@ -104,7 +104,7 @@ def find_run(name: str, root: Path) -> Path:
     """
     if Path(name).exists():
         return Path(name)
-    runs = list_runs(root)
+    runs = [info.path for info in list_runs(root)]
     if not runs:
         raise ParameterError(f"no runs in {root}; give the folder with --out, or make one with `labctl demo`")
     if name == "last":

@@ -95,7 +95,6 @@ class VisaTransport:
         except BaseException:
             self._manager.close()
             raise
-        self._resource.read_termination = None
         # one message per read on message-based interfaces, one line on sockets
         if resource.upper().endswith("::SOCKET"):
             self._resource.set_visa_attribute(constants.ResourceAttribute.termchar, ord("\n"))
