@@ -89,6 +89,17 @@ def test_delay_scan(delay_ps: int, charged: float) -> None:
     assert charged_fraction(cfg, light, 1.5e3, seed=3) == pytest.approx(derived.p_t_stationary, rel=0.02)
 
 
+@pytest.mark.parametrize("period_ps", [400_000, 407_321])
+def test_free_running_diode_under_the_mir(period_ps: int) -> None:
+    """A free-running diode has one delay when its period divides that of the MIR, else all of them."""
+    cfg = config(dot={"ionisation_field_mv_cm": 20.0}, detection=SILENT)
+    light = Drive(PulseTrain(period_ps, offset_ps=290_600), 0.3, 0.0, 5.0)
+    derived = sample.derive(light, cfg)
+    assert derived.delay_ps == (15_000 if period_ps == 400_000 else None)
+    # about 70 000 and 12 000 charging events: sigma 0.5 % and 1.2 %
+    assert charged_fraction(cfg, light, 600.0) == pytest.approx(derived.p_t_stationary, rel=0.05)
+
+
 def test_pulse_yields_and_pairs() -> None:
     cfg = config(dot=STILL, detection=EVERY_PHOTON)
     y_x, y_t = sample.pulse_yields(cfg.dot, 0.1)
