@@ -69,12 +69,10 @@ def nominal(number: int, p: Pulses) -> int:
     """Time at the sample without jitter; `FAR_PS` behind the end of the train."""
     if number >= p[4]:
         return FAR_PS
-    if p[2] == FAR_PS:
-        # a product of this size would not fit 64 bits
-        if float(number) * p[1] > 4.0e18:
-            return FAR_PS
-        return p[0] + number * p[1]
     cycle = number // p[2]
+    # products of this size would not fit 64 bits
+    if float(cycle) * p[3] > 4.0e18 or float(number - cycle * p[2]) * p[1] > 4.0e18:
+        return FAR_PS
     return p[0] + cycle * p[3] + (number - cycle * p[2]) * p[1]
 
 

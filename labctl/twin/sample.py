@@ -74,26 +74,41 @@ def exciton_survival(dot: DotConfig, mean: float, age_s: float) -> float:
 
 
 def delay_ps(light: Drive, config: WorldConfig) -> int | None:
-    """MIR pulse minus the last visible pulse before it; None without a burst locked to the amplifier."""
+    """MIR pulse minus the last visible pulse before it; None when it is not the same for every MIR pulse."""
     train = light.train
-    if train is None or train.source != "mir_trigger":
+    if train is None:
         return None
     since_first = config.mir.arrival_ps - train.offset_ps - config.visible.trigger_latency_ps
+    if train.source == "internal":
+        locked = config.mir.period_ps % train.period_ps == 0
+        return (since_first - train.start_ps) % train.period_ps if locked else None
+    if since_first < 0:
+        return None
     last = min(since_first // train.period_ps, (train.count or 1) - 1)
-    return since_first - last * train.period_ps if since_first >= 0 else None
+    return since_first - last * train.period_ps
 
 
 def exciton_at_mir(light: Drive, config: WorldConfig) -> float:
-    """Probability that the neutral dot holds an exciton when a MIR pulse arrives (jitter left out)."""
-    dot = config.dot
+    """Probability that the neutral dot holds an exciton when a MIR pulse arrives.
+
+    Jitter is left out, and so are the ends of bursts. Without a fixed delay it is the mean over all delays.
+    """
     if light.train is None:
-        return sum(cw_occupations(dot, light.pump_per_s))
-    age = delay_ps(light, config)
-    if age is None:
+        return sum(cw_occupations(config.dot, light.pump_per_s))
+    fixed = delay_ps(light, config)
+    if fixed is not None:
+        return _present(light, light.train.period_ps, config.dot, fixed)
+    if light.train.source == "mir_trigger":
         return 0.0
+    phases = [(k + 0.5) / 256 * light.train.period_ps for k in range(256)]
+    return sum(_present(light, light.train.period_ps, config.dot, phase) for phase in phases) / len(phases)
+
+
+def _present(light: Drive, period_ps: int, dot: DotConfig, age_ps: float) -> float:
+    """1 - prod(1 - survival) over the last pulses, the youngest `age_ps` old."""
     none = 1.0
     for k in range(8):
-        none *= 1 - exciton_survival(dot, light.mean_excitons, (age + k * light.train.period_ps) * 1e-12)
+        none *= 1 - exciton_survival(dot, light.mean_excitons, (age_ps + k * period_ps) * 1e-12)
     return 1 - none
 
 

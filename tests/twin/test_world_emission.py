@@ -89,6 +89,43 @@ def test_delay_scan(delay_ps: int, charged: float) -> None:
     assert charged_fraction(cfg, light, 1.5e3, seed=3) == pytest.approx(derived.p_t_stationary, rel=0.02)
 
 
+@pytest.mark.parametrize("period_ps", [400_000, 407_321])
+def test_free_running_diode_under_the_mir(period_ps: int) -> None:
+    """A free-running diode has one delay when its period divides that of the MIR, else all of them."""
+    cfg = config(dot={"ionisation_field_mv_cm": 20.0}, detection=SILENT)
+    light = Drive(PulseTrain(period_ps, offset_ps=290_600), 0.3, 0.0, 5.0)
+    derived = sample.derive(light, cfg)
+    assert derived.delay_ps == (15_000 if period_ps == 400_000 else None)
+    # about 70 000 and 12 000 charging events: sigma 0.5 % and 1.2 %
+    assert charged_fraction(cfg, light, 600.0) == pytest.approx(derived.p_t_stationary, rel=0.05)
+
+
+@pytest.mark.parametrize("train", [FAST, burst(30_000)])
+@pytest.mark.parametrize("charged", [False, True])
+def test_events_that_never_come(train: PulseTrain, charged: bool) -> None:
+    """Rates of (nearly) zero: waiting times beyond any clock do not come round again."""
+    cfg = config(
+        dot={
+            "charging_per_biexciton": 1e-12,
+            "neutralisation_rate_per_s": 1e-12,
+            "initially_charged": charged,
+        },
+        detection=SILENT,
+    )
+    for mean in (0.1, 1e-6):
+        assert charged_fraction(cfg, Drive(train, mean), 100.0) == charged
+        assert arrivals_ps(cfg, Drive(train, mean), 100.0).size == 0
+
+
+def test_burst_charges_at_its_mean_rate() -> None:
+    cfg = config(detection=SILENT)
+    light = Drive(burst(30_000, 1250), 0.3)
+    derived = sample.derive(light, cfg)
+    assert derived.charging_rate_per_s == pytest.approx(31.577 / 2, rel=1e-4)
+    # K = 26 /s over 2000 s: sigma 0.3 %
+    assert charged_fraction(cfg, light, 2000.0) == pytest.approx(derived.p_t_stationary, rel=0.012)
+
+
 def test_pulse_yields_and_pairs() -> None:
     cfg = config(dot=STILL, detection=EVERY_PHOTON)
     y_x, y_t = sample.pulse_yields(cfg.dot, 0.1)
