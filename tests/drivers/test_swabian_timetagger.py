@@ -79,7 +79,8 @@ def joined(blocks: list[TagBlock]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_message_round_trips_with_aligned_writable_arrays() -> None:
-    arrays = {"types": np.array([0, 2], np.uint8), "times": np.array([-5, 2**60]), "channels": np.array([1, -5])}
+    times, channels = np.array([-5, 2**60]), np.array([1, -5])
+    arrays = {"types": np.array([0, 2], np.uint8), "times": times, "channels": channels}
     message = bytearray(pack({"ok": True}, arrays))
     header, back = unpack(message)
     assert header == {"ok": True}
