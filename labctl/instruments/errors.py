@@ -5,10 +5,12 @@ Every error carries the instrument, the command, the bytes that came back and a 
 
 from __future__ import annotations
 
+from labctl.errors import LabctlError
+
 _SHOWN_BYTES = 200
 
 
-class InstrumentError(Exception):
+class InstrumentError(LabctlError):
     """Base of all instrument errors.
 
     instrument: name in the bench file. command: what was sent. received: raw bytes that came back.

@@ -45,14 +45,17 @@ class TagBlock:
         object.__setattr__(self, "times_ps", times)
         object.__setattr__(self, "channels", channels)
         if times.ndim != 1 or times.shape != channels.shape:
-            raise ValueError(f"times_ps {times.shape} and channels {channels.shape} must be 1-d and of one length")
+            raise ValueError(
+                f"times_ps {times.shape} and channels {channels.shape} must be 1-d and of one length"
+            )
         if self.end_ps < self.begin_ps:
             raise ValueError(f"block ends ({self.end_ps} ps) before it begins ({self.begin_ps} ps)")
         if times.size == 0:
             return
         if times[0] < self.begin_ps or times[-1] >= self.end_ps:
             raise ValueError(
-                f"tags span {times[0]}..{times[-1]} ps, outside the block's [{self.begin_ps}, {self.end_ps}) ps"
+                f"tags span {times[0]}..{times[-1]} ps, "
+                f"outside the block's [{self.begin_ps}, {self.end_ps}) ps"
             )
         if np.any(times[1:] < times[:-1]):
             raise ValueError("tags of a block must be in time order")

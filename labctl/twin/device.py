@@ -1,21 +1,24 @@
-"""A simulated instrument, seen from the other end of the cable.
+"""A simulated instrument as the host sees it: bytes in, replies out, a world to act on.
 
-A device gets the bytes that its client sends, in any slicing, and answers with replies; a reply may be
-due later in world time (a move that answers when it is over). It reads and changes the shared world
-through `WorldPort` and computes its own state lazily from `now_ps`; it never waits and knows no transport.
+A simulator has no thread, no clock and no socket of its own. It reads the time from the world whenever
+it is spoken to and computes from it what its state must be by now.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
+from numpy.random import Generator
+
+if TYPE_CHECKING:
+    from labctl.twin.knobs import Knobs
+    from labctl.twin.tags import TagBuffer
 
 
 @dataclass(frozen=True)
 class Reply:
-    """Bytes to the client; `due_ps` is the world time of sending, None: at once."""
+    """Bytes for the host, sent at world time `due_ps` (at once when None)."""
 
     data: bytes
     due_ps: int | None = None
@@ -25,20 +28,38 @@ class WorldPort(Protocol):
     """What a simulated instrument may use of the world."""
 
     @property
-    def now_ps(self) -> int: ...
+    def now_ps(self) -> int:
+        """World time."""
+        ...
 
     @property
-    def knobs(self) -> Any: ...
+    def knobs(self) -> Knobs:
+        """The knobs as they are set now."""
+        ...
 
-    def set(self, **changes: Any) -> None: ...
+    @property
+    def tags(self) -> TagBuffer:
+        """The tags at the inputs of the time tagger."""
+        ...
 
-    def vis_power_at_meter_w(self) -> float: ...
+    def set(self, **changes: Any) -> None:
+        """Change knobs from this instant on; equal values change nothing."""
+        ...
 
-    def rng(self, source: str) -> np.random.Generator: ...
+    def vis_power_at_meter_w(self) -> float:
+        """Mean visible power at the pick-off meter, in W."""
+        ...
+
+    def rng(self, source: str, *key: int) -> Generator:
+        """A random generator of this source's own."""
+        ...
 
 
 class SimDevice:
-    """One simulated instrument; all methods are called with the world lock held."""
+    """One simulated instrument, seen from the far end of its cable.
+
+    All methods are called with the world's lock held.
+    """
 
     def __init__(self, world: WorldPort, name: str, **options: Any) -> None:
         self.world = world
@@ -46,20 +67,23 @@ class SimDevice:
         self.options = options
 
     def connected(self) -> list[Reply]:
-        """A client came; the banner, if there is one."""
+        """A client has connected; returns the banner."""
         return []
 
     def feed(self, data: bytes) -> list[Reply]:
-        """Bytes from the client in any slicing; the device keeps its own input buffer."""
+        """Bytes from the client in any slicing; returns replies in order."""
         raise NotImplementedError
 
+    def released(self, reply: Reply) -> None:
+        """The world has come to the due time of a late reply, exactly; called before it is sent."""
+
     def disconnected(self) -> None:
-        """The client left."""
+        """The client is gone."""
 
     def state(self) -> dict[str, Any]:
-        """What the truth shows of this device."""
+        """The instrument's inner state, as plain values."""
         return {}
 
     def trip(self, fault: str, value: Any = None) -> None:
-        """A fault of the device itself (interlock, stall, ...)."""
-        raise ValueError(f"{self.name}: this device has no fault {fault!r}")
+        """Provoke one of the instrument's own faults; ValueError when it has no such fault."""
+        raise ValueError(f"{self.name} has no fault '{fault}'")

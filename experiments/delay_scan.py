@@ -1,0 +1,141 @@
+"""Visible-MIR delay scan of one colloidal dot, read out through its persistent charge.
+
+A mid-infrared pulse ionises the dot only if an exciton is alive when it arrives. The dot then stays
+grey for about a millisecond, so all photons until the next MIR pulse carry the answer to the question
+"was the exciton alive at this delay?". Scanning the delay over the exciton's life gives its lifetime
+tau_X and the ionisation probability p_i.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from matplotlib.figure import Figure
+from pydantic import Field
+
+from labctl.analysis import delay_scan as estimators
+from labctl.instruments.capabilities import Delay, Excitation, MirField, PulsedSource, Shutter, TimeTagger
+from labctl.quantities import Hertz, Number, Seconds, VoltsPerMetre
+from labctl.runs import Analysis, Experiment, Run
+from labctl.runs.experiment import DefaultPlot
+from labctl.runs.replay import counts_per_period
+from labctl.store import RunData
+from labctl.sweeps import TimeAxis, parse_axis
+
+DET_A, DET_B, MIR_SYNC = 1, 2, 4
+SETTLE_S = 0.05
+"""After a change of delay: some fifty MIR periods, in which the dot forgets the delay before."""
+
+
+class DelayScan(Experiment):
+    """Visible-MIR pulse-delay scan: exciton lifetime and ionisation probability of one dot."""
+
+    name: ClassVar[str] = "delay_scan"
+    roles: ClassVar[dict[str, type]] = {
+        "tagger": TimeTagger,
+        "diode": PulsedSource,
+        "excitation": Excitation,
+        "delay": Delay,
+        "mir_field": MirField,
+        "mir_gate": Shutter,
+    }
+    records: ClassVar[dict[str, str]] = {"rate": "1/s", "rate_error": "1/s", "live_time": "s"}
+    default_plot: ClassVar[DefaultPlot | None] = DefaultPlot("delays", "delay", "rate", "rate_error")
+
+    delays: TimeAxis = Field(
+        default_factory=lambda: parse_axis("points(0.3 ns) + log(1 ns, 390 ns, 19)", "s"),
+        description="delay of the MIR pulse behind the visible pulse",
+    )
+    dwell: Seconds = Field(30.0, ge=0.1, le=3600, description="live time per point")
+    field: VoltsPerMetre = Field(10e8, ge=0, le=12e8, description="peak MIR field at the dot, in vacuum")
+    mean_excitons: Number = Field(0.3, gt=0, le=1, description="mean number of excitons per visible pulse")
+    rate: Hertz = Field(2.5e6, ge=0.5e6, le=2.5e6, description="visible pulses per second within a burst")
+    reference_every: int = Field(10, ge=0, le=1000, description="a reference point every so many points; 0: none")
+    reference: Seconds = Field(200e-9, ge=1e-9, le=400e-9, description="delay of the reference points")
+
+    def duration_s(self) -> float:
+        references = -(-len(self.delays) // self.reference_every) + 1 if self.reference_every else 0
+        return (len(self.delays) + references) * self.dwell
+
+    def scaled(self, factor: float) -> Self:
+        return self.model_copy(update={"dwell": max(0.1, self.dwell * factor)})
+
+    def run(self, run: Run) -> None:
+        bench = run.bench
+        bench.diode.synchronised(True)
+        bench.diode.rate(self.rate)
+        bench.excitation.mean_excitons(self.mean_excitons)
+        bench.mir_field.field(self.field)
+        with run.emission(bench.diode, bench.mir_gate):
+            for point in run.sweep(
+                "delays",
+                delay=self.delays,
+                shuffle=True,
+                reference_every=self.reference_every,
+                reference=self.reference,
+            ):
+                bench.delay.delay(point.delay)
+                bench.clock.sleep(SETTLE_S)
+                tags = run.acquire(bench.tagger, self.dwell, channels=[DET_A, DET_B, MIR_SYNC])
+                point.record(
+                    rate=tags.rate(DET_A, DET_B),
+                    rate_error=tags.rate_error(DET_A, DET_B),
+                    live_time=tags.live_time_s,
+                )
+
+    def analyse(self, data: RunData) -> Analysis:
+        values = data.header["bench_values"]
+        kick_period_s = 1 / values["mir_rate_hz"]
+        delays = dict(zip(data.rows("delays")["index"], data.rows("delays")["delay"], strict=True))
+        taken = [a for a in data.acquisitions if a.sweep == "delays" and a.index in delays]
+        periods, synced = zip(
+            *(counts_per_period(data, a, [DET_A, DET_B], MIR_SYNC, kick_period_s) for a in taken), strict=True
+        )
+        delays_s = np.array([delays[a.index] for a in taken])
+        setup = estimators.DelayScanSetup(
+            mean_excitons=self.mean_excitons,
+            pulse_period_s=1 / self.rate,
+            kick_period_s=kick_period_s,
+            jitter_s=values["delay_jitter_s"],
+        )
+        fit = estimators.fit_delay_scan(delays_s, list(periods), setup)
+        notes = list(fit.notes)
+        dark = len(synced) - sum(synced)
+        if dark:
+            notes.insert(0, f"no MIR pulses were seen (channel {MIR_SYNC}) at {dark} of {len(synced)} points")
+        return Analysis(fit.estimates, fit.verdict, notes, fit.curves)
+
+    def truth(self, twin: dict[str, Any]) -> dict[str, float]:
+        tau = twin["parameters"]["dot.tau_x_s"]
+        p_i = next(iter(twin["acquisitions"].values()))["ionisation_probability"]
+        return {"tau_X": tau, "p_i": p_i, "tau_X_by_period": tau, "p_i_by_period": p_i}
+
+    def plot(self, data: RunData, analysis: Analysis, figure: Figure) -> None:
+        curves = analysis.curves
+        rates, pulls = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        rates.errorbar(
+            curves["delay_s"] * 1e9, curves["rate"] / 1e3, curves["rate_sigma"] / 1e3,
+            fmt="o", ms=4, lw=1, label="count rate, shot and telegraph noise",
+        )  # fmt: skip
+        if "model_rate" in curves:
+            rates.plot(curves["model_delay_s"] * 1e9, curves["model_rate"] / 1e3, "-", label="fit")
+            pulls.axhline(0, color="0.6", lw=1)
+            pulls.plot(curves["delay_s"] * 1e9, curves["residual"], "o", ms=4)
+        rates.set_xscale("log")
+        rates.set_ylabel("count rate (kcps)")
+        rates.set_title(_title(analysis))
+        rates.legend(loc="lower right")
+        pulls.set_ylabel("residual / σ")
+        pulls.set_xlabel("delay of the MIR pulse behind the visible pulse (ns)")
+
+
+def _title(analysis: Analysis) -> str:
+    by_name = {estimate.quantity: estimate for estimate in analysis.estimates}
+    if "tau_X" not in by_name:
+        return f"delay scan: {analysis.verdict}"
+    tau, p_i = by_name["tau_X"], by_name["p_i"]
+    return (
+        f"delay scan: τ$_X$ = {tau.value * 1e9:.1f} ± {tau.error * 1e9:.1f} ns, "
+        f"p$_i$ = {100 * p_i.value:.2f} ± {100 * p_i.error:.2f} %"
+    )

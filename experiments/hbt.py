@@ -1,0 +1,164 @@
+"""Photon correlation of one dot behind a beam splitter (Hanbury Brown and Twiss).
+
+Pulsed: coincidences are counted by the number of pulses between the two photons. The peak at zero,
+compared with its near neighbours, is g2(0): how seldom one pulse makes two photons. Near neighbours
+share the blinking state, so blinking does not enter. Continuous wave: the dip of g2(tau) around zero.
+Dark counts of each detector are measured first, with the light off, and subtracted with their error.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from matplotlib.figure import Figure
+from pydantic import Field
+
+from labctl.analysis import dot_physics
+from labctl.analysis.g2 import cw_g2_zero, pulsed_g2_zero
+from labctl.instruments.capabilities import Attenuator, Excitation, Laser, PulsedSource, TimeTagger
+from labctl.quantities import Hertz, Number, Seconds, Watts
+from labctl.runs import Analysis, Experiment, Run
+from labctl.runs.experiment import DefaultPlot
+from labctl.runs.replay import replay
+from labctl.store import RunData
+from labctl.sweeps import Axis, Linear
+from labctl.timetags import Correlation, Counts, PulsedCorrelation
+
+DET_A, DET_B, VIS_SYNC = 1, 2, 3
+SEGMENT_S = 20.0
+NEAR_PEAKS = 20
+CW_WINDOW_PS = 200_000
+CW_BIN_PS = 500
+
+
+class Hbt(Experiment):
+    """Hanbury Brown-Twiss correlation, pulsed or CW: g2(0) of one dot."""
+
+    name: ClassVar[str] = "hbt"
+    roles: ClassVar[dict[str, type]] = {
+        "tagger": TimeTagger,
+        "diode": PulsedSource,
+        "excitation": Excitation,
+        "cw_laser": Laser,
+        "vis_attenuator": Attenuator,
+    }
+    records: ClassVar[dict[str, str]] = {"rate": "1/s", "rate_error": "1/s"}
+    default_plot: ClassVar[DefaultPlot | None] = DefaultPlot("segments", "elapsed", "rate", "rate_error")
+
+    mode: Literal["pulsed", "cw"] = Field("pulsed", description="excitation: pulsed or cw")
+    duration: Seconds = Field(400.0, ge=1, le=36000, description="live time of the correlation")
+    dark_time: Seconds = Field(30.0, ge=0.5, le=3600, description="live time of the dark counts, light off")
+    mean_excitons: Number = Field(0.1, gt=0, le=1, description="pulsed: mean number of excitons per pulse")
+    rate: Hertz = Field(2.5e6, ge=0.5e6, le=2.5e6, description="pulsed: pulses per second")
+    cw_power: Watts = Field(0.5e-3, gt=0, le=10e-3, description="cw: power of the laser")
+
+    def duration_s(self) -> float:
+        return self.duration + self.dark_time
+
+    def scaled(self, factor: float) -> Self:
+        return self.model_copy(
+            update={"duration": max(1.0, self.duration * factor), "dark_time": max(0.5, self.dark_time * factor)}
+        )
+
+    def run(self, run: Run) -> None:
+        bench = run.bench
+        run.acquire(bench.tagger, self.dark_time, channels=[DET_A, DET_B], label="darks")
+        source = self._prepare(bench)
+        channels = [DET_A, DET_B] if self.mode == "cw" else [DET_A, DET_B, VIS_SYNC]
+        segments = max(1, round(self.duration / SEGMENT_S))
+        segment_s = self.duration / segments
+        bench.tagger.set_conditional_filter([DET_A, DET_B], [VIS_SYNC])
+        with run.emission(source):
+            for point in run.sweep("segments", elapsed=Axis((Linear(0, self.duration - segment_s, segments),), "s")):
+                tags = run.acquire(bench.tagger, segment_s, channels=channels)
+                point.record(rate=tags.rate(DET_A, DET_B), rate_error=tags.rate_error(DET_A, DET_B))
+
+    def _prepare(self, bench: Any) -> Any:
+        if self.mode == "cw":
+            bench.vis_attenuator.transmission(1.0)
+            bench.cw_laser.power_setpoint(self.cw_power)
+            return bench.cw_laser
+        bench.diode.synchronised(False)
+        bench.diode.rate(self.rate)
+        bench.excitation.mean_excitons(self.mean_excitons)
+        return bench.diode
+
+    def analyse(self, data: RunData) -> Analysis:
+        darks = Counts([DET_A, DET_B])
+        for acquisition in data.acquisitions:
+            if acquisition.sweep == "darks":
+                replay(data, acquisition, darks)
+        segments = [a for a in data.acquisitions if a.sweep == "segments"]
+        return self._analyse_cw(data, segments, darks) if self.mode == "cw" else self._analyse_pulsed(
+            data, segments, darks
+        )
+
+    def _analyse_pulsed(self, data: RunData, segments: list[Any], darks: Counts) -> Analysis:
+        pulsed = PulsedCorrelation(DET_A, DET_B, VIS_SYNC, round(1e12 / self.rate), NEAR_PEAKS)
+        for segment in segments:
+            replay(data, segment, pulsed)
+        result = pulsed_g2_zero(
+            pulsed.lags,
+            pulsed.counts,
+            singles=pulsed.singles,
+            dark_counts=(darks.counts[DET_A], darks.counts[DET_B]),
+            dark_time_s=darks.live_time_ps * 1e-12,
+            live_time_s=pulsed.live_time_ps * 1e-12,
+            period_s=1 / self.rate,
+        )
+        curves = {"lags": pulsed.lags, "counts": pulsed.counts, "period_s": 1 / self.rate}
+        return Analysis(result.estimates, result.verdict, result.notes, curves)
+
+    def _analyse_cw(self, data: RunData, segments: list[Any], darks: Counts) -> Analysis:
+        correlation = Correlation([DET_A, DET_B], window_ps=CW_WINDOW_PS, bin_ps=CW_BIN_PS)
+        counts = Counts([DET_A, DET_B])
+        for segment in segments:
+            replay(data, segment, correlation, counts)
+        live_s = counts.live_time_ps * 1e-12
+        result = cw_g2_zero(
+            correlation.lag_edges_ps,
+            correlation.counts(DET_A, DET_B),
+            singles=(counts.counts[DET_A], counts.counts[DET_B]),
+            dark_counts=(darks.counts[DET_A], darks.counts[DET_B]),
+            dark_time_s=darks.live_time_ps * 1e-12,
+            live_time_s=live_s,
+            jitter_s=data.header["bench_values"]["detector_jitter_s"],
+            skew_s=data.header["bench_values"]["skew_a_b_s"],
+        )
+        curves = {"lag_edges_ps": correlation.lag_edges_ps, "counts": correlation.counts(DET_A, DET_B)}
+        return Analysis(result.estimates, result.verdict, result.notes, curves | result.curves)
+
+    def truth(self, twin: dict[str, Any]) -> dict[str, float]:
+        lit = [t for t in twin["acquisitions"].values() if t["mean_excitons"] > 0 or t["pump_per_s"] > 0]
+        if not lit:
+            return {}
+        dot = {key.removeprefix("dot."): v for key, v in twin["parameters"].items() if key.startswith("dot.")}
+        if self.mode == "cw":
+            g2 = dot_physics.cw_g2_zero(dot["eta_x"], dot["eta_bx"], dot["tau_x_s"], lit[0]["pump_per_s"])
+        else:
+            g2 = dot_physics.pulsed_g2_near(
+                lit[0]["mean_excitons"], dot["eta_x"], dot["eta_bx"], dot["eta_t"], dot["eta_cbx"],
+                lit[0]["p_t_stationary"],
+            )  # fmt: skip
+        return {"g2_0": g2}
+
+    def plot(self, data: RunData, analysis: Analysis, figure: Figure) -> None:
+        axes = figure.subplots()
+        curves = analysis.curves
+        if self.mode == "cw":
+            lags_ns = (curves["lag_edges_ps"][:-1] + curves["lag_edges_ps"][1:]) / 2e3
+            axes.plot(lags_ns, curves["counts"], drawstyle="steps-mid", lw=0.8, label="coincidences")
+            if "model" in curves:
+                axes.plot(lags_ns, curves["model"], label="fit")
+            axes.set_xlabel("lag, detector B behind detector A (ns)")
+            axes.set_ylim(bottom=0)
+        else:
+            axes.bar(curves["lags"], curves["counts"], width=0.7, label="coincidences")
+            if "model" in curves:
+                axes.plot(curves["lags"], curves["model"], "k_", ms=8, label="fit")
+            axes.set_xlabel("pulses between the two photons, detector B behind detector A")
+        axes.set_ylabel("coincidences")
+        axes.legend(loc="lower right")
+        found = [e for e in analysis.estimates if e.quantity == "g2_0"]
+        axes.set_title(f"g²(0) = {found[0].value:.4f} ± {found[0].error:.4f}" if found else analysis.verdict)

@@ -1,0 +1,5 @@
+"""`python -m labctl` is the same as `labctl`."""
+
+from labctl.cli import main
+
+main()

@@ -1,0 +1,126 @@
+"""Maximum likelihood with MINUIT, wrapped so that every fit here is bounded, checked and can be profiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from iminuit import Minuit
+from scipy.optimize import brentq
+
+from labctl.analysis.errors import AnalysisError
+
+Limits = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Start value, typical step, limits, and whether it stays at its start value."""
+
+    start: float
+    step: float
+    limits: Limits = (None, None)
+    fixed: bool = False
+
+
+@dataclass
+class MaximumLikelihood:
+    """The minimum of a negative log-likelihood; parameters are named and kept in the order of `names`."""
+
+    names: tuple[str, ...]
+    values: dict[str, float]
+    covariance: np.ndarray
+    nll: float
+    objective: Callable[[np.ndarray], float] = field(repr=False)
+    parameters: dict[str, Parameter] = field(repr=False)
+
+    def error(self, name: str) -> float:
+        """Parabolic standard error."""
+        i = self.names.index(name)
+        return float(np.sqrt(self.covariance[i, i]))
+
+    def propagate(self, function: Callable[[Mapping[str, float]], float]) -> tuple[float, float]:
+        """Value and standard error of a function of the parameters (delta method, full covariance)."""
+        gradient = np.zeros(len(self.names))
+        for i, name in enumerate(self.names):
+            step = 1e-3 * np.sqrt(self.covariance[i, i])
+            if step > 0.0:
+                up, down = self.values | {name: self.values[name] + step}, self.values | {
+                    name: self.values[name] - step
+                }
+                gradient[i] = (function(up) - function(down)) / (2.0 * step)
+        return function(self.values), float(np.sqrt(gradient @ self.covariance @ gradient))
+
+    def profile(self, name: str, value: float) -> float:
+        """Smallest negative log-likelihood with one parameter held at `value`."""
+        pinned = {
+            n: Parameter(self.values[n], p.step, p.limits, p.fixed) for n, p in self.parameters.items()
+        }
+        pinned[name] = Parameter(value, 1.0, (None, None), fixed=True)
+        return _migrad(self.objective, pinned)[0]
+
+    def signed_root(self, name: str, truth: float) -> float:
+        """sign(estimate - truth) sqrt(2 (profile - minimum)): the pull of bounded and few-count quantities."""
+        rise = max(self.profile(name, truth) - self.nll, 0.0)
+        return float(np.copysign(np.sqrt(2.0 * rise), self.values[name] - truth))
+
+    def interval(self, name: str, rise: float = 0.5) -> tuple[float | None, float | None]:
+        """Ends where the profile lies `rise` above the minimum; None where it stays below up to the limit."""
+        low, high = self.parameters[name].limits
+        return self._crossing(name, -1.0, low, rise), self._crossing(name, 1.0, high, rise)
+
+    def _crossing(self, name: str, side: float, limit: float | None, rise: float) -> float | None:
+        best = self.values[name]
+        sigma = max(self.error(name), 1e-6 * abs(best), 1e-300) * np.sqrt(2.0 * rise)
+
+        def above(distance: float) -> float:
+            return self.profile(name, best + side * distance) - self.nll - rise
+
+        inside, reach = 0.0, sigma
+        room = np.inf if limit is None else abs(limit - best)
+        for _ in range(20):
+            outside = min(reach, room)
+            if outside > inside and above(outside) > 0.0:
+                return best + side * float(brentq(above, inside, outside, xtol=1e-3 * sigma, rtol=1e-6))
+            if outside >= room:
+                return None
+            inside, reach = outside, 1.7 * reach
+        return None
+
+
+def maximise(
+    negative_log_likelihood: Callable[[np.ndarray], float], parameters: Mapping[str, Parameter], what: str
+) -> MaximumLikelihood:
+    """Minimise and take the Hessian.
+
+    `what` names the fit in the message of the AnalysisError raised when there is no finite minimum.
+    """
+    nll, minuit = _migrad(negative_log_likelihood, parameters)
+    minuit.hesse()
+    names = tuple(parameters)
+    if not np.isfinite(nll) or minuit.covariance is None:
+        raise AnalysisError(f"{what}: the likelihood has no usable maximum; check levels and units of the data")
+    covariance = np.array(minuit.covariance, float)
+    values = dict(zip(names, map(float, minuit.values), strict=True))
+    return MaximumLikelihood(
+        names, values, covariance, nll, negative_log_likelihood, dict(parameters)
+    )
+
+
+def _migrad(objective: Callable[[np.ndarray], float], parameters: Mapping[str, Parameter]) -> tuple[float, Minuit]:
+    names = list(parameters)
+    minuit = Minuit(objective, np.array([p.start for p in parameters.values()]), name=names)
+    minuit.errordef = Minuit.LIKELIHOOD
+    minuit.print_level = 0
+    for name, p in parameters.items():
+        minuit.errors[name] = p.step
+        minuit.limits[name] = p.limits
+        minuit.fixed[name] = p.fixed
+    if any(not p.fixed for p in parameters.values()):
+        minuit.strategy = 0
+        minuit.migrad(ncall=4000)
+        if not minuit.valid:
+            minuit.strategy = 1
+            minuit.simplex(ncall=2000).migrad(ncall=4000)
+    return float(objective(np.array(minuit.values))), minuit

@@ -1,0 +1,161 @@
+"""The commands of `labctl` and their options; what they do is in the modules they call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="labctl",
+    help="Control laboratory instruments and run quantum-optics experiments, on the bench or on its twin.\n\n"
+    "Start with `labctl demo`: three experiments on a simulated bench, in under a minute.\n"
+    "Then `labctl list`, `labctl run delay_scan --bench sim_dot`, `labctl show last`.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder that collects the runs.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the twin and of the order of points.")]
+Speed = Annotated[
+    float | None,
+    typer.Option("--speed", min=1e-3, help="Twin seconds per wall second; as fast as it can be computed if left out."),
+]
+TwinSet = Annotated[
+    list[str] | None,
+    typer.Option("--twin-set", metavar="PATH=VALUE", help="Give the twin another truth: world.dot.tau_x_s=21e-9"),
+]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Folder or name of a run, or `last`.")]
+
+
+@app.command()
+def demo(
+    seed: Seed = 0,
+    json: Json = False,
+    out: Out = Path("runs"),
+    speed: Speed = None,
+    duration: Annotated[
+        float | None, typer.Option("--duration", min=5, help="Bench time of all acquisitions together, in s.")
+    ] = None,
+) -> None:
+    """See it work: delay scan, blinking control and photon correlation on the simulated bench `sim_dot`.
+
+    Prints the estimates beside the hidden truth of the twin. Runs and figures are kept in --out.
+    """
+    from labctl.cli.demo import run_demo
+
+    run_demo(seed=seed, as_json=json, root=out, speed=speed, duration_s=duration)
+
+
+@app.command()
+def run(
+    experiment: Annotated[str, typer.Argument(help="Name of the experiment; `labctl list` shows them.")],
+    bench: Annotated[str, typer.Option("--bench", help="Name or file of the bench.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help='A parameter with its unit: --set dwell="30 s"'),
+    ] = None,
+    seed: Seed = 0,
+    json: Json = False,
+    out: Out = Path("runs"),
+    speed: Speed = None,
+    twin_set: TwinSet = None,
+) -> None:
+    """Run one experiment on a bench, analyse it, and leave HDF5 file, figure and estimates.
+
+    Ctrl-C once stops after the present point, twice stops now; either way all emission is switched off
+    and the file is completed.
+    """
+    from labctl.cli.runs import run_experiment
+
+    run_experiment(
+        experiment, bench, settings=set_ or [], seed=seed, as_json=json, root=out, speed=speed,
+        twin_settings=twin_set or [],
+    )  # fmt: skip
+
+
+@app.command("list")
+def list_(
+    experiment: Annotated[str | None, typer.Argument(help="Show only this experiment.")] = None,
+    json: Json = False,
+) -> None:
+    """List the experiments with parameters, units, defaults, bounds and roles, and the benches."""
+    from labctl.cli.listing import list_all
+
+    list_all(experiment, as_json=json)
+
+
+@app.command()
+def show(run: RunName = "last", json: Json = False, out: Out = Path("runs")) -> None:
+    """Show a stored run: parameters, how it ended, what it holds, what its analysis found."""
+    from labctl.cli.runs import show_run
+
+    show_run(run, root=out, as_json=json)
+
+
+@app.command()
+def plot(
+    run: RunName = "last",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the figure.")] = None,
+    json: Json = False,
+    out: Out = Path("runs"),
+) -> None:
+    """Analyse a stored run again and draw its figure."""
+    from labctl.cli.runs import plot_run
+
+    plot_run(run, root=out, output=output, as_json=json)
+
+
+@app.command()
+def check(
+    bench: Annotated[str, typer.Argument(help="Name or file of the bench.")], json: Json = False
+) -> None:
+    """Connect to every instrument of a bench and report its identity and state, or why not."""
+    from labctl.cli.benches import check_instruments
+
+    check_instruments(bench, as_json=json)
+
+
+@app.command()
+def twin(
+    name: Annotated[str, typer.Argument(help="Name or file of the twin.")],
+    seed: Seed = 0,
+    speed: Speed = 1.0,
+    json: Json = False,
+) -> None:
+    """Start a simulated bench that stays, and print the addresses of its instruments; Ctrl-C ends it."""
+    from labctl.cli.benches import serve_twin
+
+    serve_twin(name, seed=seed, speed=speed, as_json=json)
+
+
+@app.command()
+def analyze(
+    file: Annotated[Path, typer.Argument(help="A PicoQuant recording (.ptu, .ht3).")],
+    pair: Annotated[
+        tuple[int, int] | None,
+        typer.Option("--pair", metavar="A B", help="The two channels to correlate; every pair if left out."),
+    ] = None,
+    window: Annotated[str, typer.Option("--window", help="Largest lag.")] = "100 ns",
+    bin_: Annotated[str, typer.Option("--bin", help="Width of a lag bin.")] = "1 ns",
+    pulsed: Annotated[
+        int | None, typer.Option("--pulsed", min=1, help="Count T3 coincidences by pulse number from -N to N.")
+    ] = None,
+    store: Annotated[bool, typer.Option("--store", help="Import the recording as a run.")] = False,
+    figure: Annotated[Path | None, typer.Option("--figure", help="Where to write the figure.")] = None,
+    json: Json = False,
+    out: Out = Path("runs"),
+) -> None:
+    """Read a genuine time-tag recording: channels, rates, self-audit, correlations, decays, figure.
+
+    Lags are tau = t_second - t_first in half-open bins over [-window, window).
+    """
+    from labctl.cli.recordings import analyze_file
+
+    analyze_file(
+        file, pair=pair, window=window, bin_=bin_, pulsed=pulsed, store=store, figure=figure,
+        as_json=json, root=out,
+    )  # fmt: skip

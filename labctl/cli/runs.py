@@ -1,0 +1,186 @@
+"""`labctl run`, `show` and `plot`: make a run, look at a stored one."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from labctl.bench.bench import TwinOptions
+from labctl.cli.output import estimate_table, print_json, print_table, print_text
+from labctl.config_files import first_message
+from labctl.errors import LabctlError
+from labctl.loading import nearest
+from labctl.runs.execute import Outcome, analyse_run, estimate_rows, execute, find_experiment
+from labctl.runs.experiment import Experiment
+from labctl.store import RunData, list_runs, open_run
+
+
+class ParameterError(LabctlError):
+    """A parameter on the command line that the experiment does not accept."""
+
+
+def run_experiment(
+    name: str,
+    bench: str,
+    *,
+    settings: list[str],
+    seed: int,
+    as_json: bool,
+    root: Path,
+    speed: float | None,
+    twin_settings: list[str],
+) -> None:
+    """Validate, run, analyse, print. Nothing is connected or written before the input is valid."""
+    experiment = make_experiment(name, settings)
+    twin = TwinOptions(seed=seed, overrides=parse_twin_settings(twin_settings), speed=speed)
+    outcome = execute(
+        experiment, bench, root=root, twin=twin, progress=terminal_progress(quiet=as_json),
+        command=shlex.join(["labctl", *sys.argv[1:]]),
+    )  # fmt: skip
+    report(outcome, as_json=as_json)
+
+
+def make_experiment(name: str, settings: list[str]) -> Experiment:
+    """The experiment with parameters from texts `name=value`.
+
+    Raises NotFound for an unknown experiment, ParameterError for an unknown or bad parameter.
+    """
+    experiment = find_experiment(name)
+    values = dict(_split(setting) for setting in settings)
+    for key in values:
+        if key not in experiment.model_fields:
+            raise ParameterError(f"{name} has no parameter {key!r}{nearest(key, experiment.model_fields)}")
+    try:
+        return experiment.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "parameters"
+        bounds = {p.name: p.bounds for p in experiment.describe_parameters()}.get(key, "")
+        allowed = f" (allowed: {bounds})" if bounds else ""
+        raise ParameterError(f"{name}: {key} = {first['input']!r}: {first_message(error)}{allowed}") from error
+
+
+def parse_twin_settings(settings: list[str]) -> dict[str, Any]:
+    """Texts `path=value` as numbers, booleans or text."""
+    return {path: _plain(value) for path, value in map(_split, settings)}
+
+
+def terminal_progress(*, quiet: bool) -> Any:
+    """A progress bar, or none where a program reads the output."""
+    if quiet:
+        return None
+    from labctl.cli.progress import TerminalProgress
+
+    return TerminalProgress()
+
+
+def report(outcome: Outcome, *, as_json: bool) -> None:
+    """Print what a run found and where it is."""
+    rows = estimate_rows(outcome.analysis, outcome.truth) if outcome.analysis else []
+    if as_json:
+        print_json(_outcome_json(outcome, rows))
+        return
+    if outcome.analysis is None:
+        print_text(f"run ended with status {outcome.status}: {outcome.reason}; what was taken is in {outcome.directory}")
+        return
+    estimate_table("", rows)
+    print_text(outcome.analysis.verdict)
+    for note in outcome.analysis.notes:
+        print_text(f"note: {note}")
+    for file in outcome.files:
+        print_text(str(file))
+
+
+def find_run(name: str, root: Path) -> Path:
+    """The folder of a run given as a path, as its name, the end of its name, or `last`.
+
+    Raises ParameterError with what there is.
+    """
+    if Path(name).exists():
+        return Path(name)
+    runs = list_runs(root)
+    if not runs:
+        raise ParameterError(f"no runs in {root}; give the folder with --out, or make one with `labctl demo`")
+    if name == "last":
+        return runs[0]
+    matching = [run for run in runs if name in (run.name, run.name.rpartition("_")[2])]
+    if not matching:
+        raise ParameterError(f"no run named {name!r} in {root}{nearest(name, [run.name for run in runs[:20]])}")
+    return matching[0]
+
+
+def show_run(name: str, *, root: Path, as_json: bool) -> None:
+    """Print what a stored run holds."""
+    data = open_run(find_run(name, root))
+    estimates = data.directory / "estimates.json"
+    found = json.loads(estimates.read_text(encoding="utf-8")) if estimates.is_file() else None
+    if as_json:
+        print_json(_run_json(data) | {"analysis": found})
+        return
+    print_text(f"{data.experiment}  {data.directory}\nstatus: {data.status}")
+    print_table("parameters", ["name", "value"], [[k, str(v)] for k, v in data.parameters.items()])
+    rows = [[a.sweep, str(a.index), f"{a.live_time_ps * 1e-12:.3f} s"] for a in data.acquisitions]
+    shown = [*rows[:6], ["...", f"{len(rows)} in all", ""]] if len(rows) > 7 else rows
+    print_table("acquisitions", ["sweep", "point", "live time"], shown)
+    if found:
+        estimate_table("estimates", found["estimates"])
+        print_text(found["verdict"])
+
+
+def plot_run(name: str, *, root: Path, output: Path | None, as_json: bool) -> None:
+    """Analyse again and draw again."""
+    outcome = analyse_run(open_run(find_run(name, root)).directory)
+    figure = outcome.directory / "figure.png"
+    if output is not None and figure.is_file():
+        shutil.copyfile(figure, output)
+        figure = output
+    if as_json:
+        print_json({"figure": str(figure), "status": outcome.status})
+    else:
+        print_text(str(figure))
+
+
+def _split(setting: str) -> tuple[str, str]:
+    name, separator, value = setting.partition("=")
+    if not separator:
+        raise ParameterError(f'{setting!r} is not NAME=VALUE; write for example --set dwell="30 s"')
+    return name.strip(), value.strip()
+
+
+def _plain(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _outcome_json(outcome: Outcome, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "run": str(outcome.directory),
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "estimates": rows,
+        "verdict": outcome.analysis.verdict if outcome.analysis else "",
+        "notes": outcome.analysis.notes if outcome.analysis else [],
+        "files": [str(file) for file in outcome.files],
+    }
+
+
+def _run_json(data: RunData) -> dict[str, Any]:
+    return {
+        "run": str(data.directory),
+        "experiment": data.experiment,
+        "title": data.header.get("title", ""),
+        "status": data.status,
+        "parameters": data.parameters,
+        "sweeps": list(data.sweeps),
+        "acquisitions": [
+            {"sweep": a.sweep, "index": a.index, "live_time_s": a.live_time_ps * 1e-12} for a in data.acquisitions
+        ],
+    }

@@ -1,0 +1,175 @@
+"""A run from beginning to end: open the bench, run, make safe, complete the file, analyse, plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labctl.bench.bench import Bench, TwinOptions, open_bench
+from labctl.bench.config import load_bench
+from labctl.loading import NotFound, experiment_files, load_file, nearest
+from labctl.runs.experiment import Analysis, Experiment
+from labctl.runs.interrupts import StopRequest, stop_on_signals
+from labctl.runs.progress import Progress, Silent
+from labctl.runs.run import Run, RunStopped
+from labctl.store import RunData, RunWriter, open_run
+
+_SLICE_WALL_S = 0.05
+_SLICE_TWIN_S = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: where it is, how it ended, what its analysis found."""
+
+    directory: Path
+    status: str
+    reason: str
+    analysis: Analysis | None
+    truth: dict[str, float]
+
+    @property
+    def files(self) -> list[Path]:
+        """Everything the run left, the HDF5 file first."""
+        return sorted(self.directory.iterdir(), key=lambda f: (f.suffix != ".h5", f.name))
+
+
+def find_experiment(name: str) -> type[Experiment]:
+    """The experiment `name`. Raises NotFound with the nearest name."""
+    files = experiment_files()
+    if name not in files:
+        raise NotFound(f"no experiment named {name!r}{nearest(name, files)}")
+    module = load_file(files[name])
+    found = [v for v in vars(module).values() if isinstance(v, type) and getattr(v, "name", None) == name]
+    if not found or not issubclass(found[0], Experiment):
+        raise NotFound(f"{files[name]} defines no Experiment with name = {name!r}")
+    return found[0]
+
+
+def experiment_of(data: RunData) -> Experiment:
+    """The experiment that made a stored run, with the parameters it had."""
+    return find_experiment(data.experiment).model_validate(data.parameters)
+
+
+def execute(
+    experiment: Experiment,
+    bench_name: str,
+    *,
+    root: Path,
+    twin: TwinOptions | None = None,
+    progress: Progress | None = None,
+    command: str = "",
+    on_open: Callable[[Bench], None] | None = None,
+) -> Outcome:
+    """Run `experiment` on the bench, then analyse and plot it.
+
+    root: folder that collects runs. on_open: called with the open bench before the run begins.
+    A stop request gives the status "abort"; an exception is recorded as "fail" and raised again after
+    everything is safe and the file is complete.
+    """
+    twin = twin or TwinOptions()
+    watcher: Progress = progress or Silent()
+    with open_bench(bench_name, twin) as bench:
+        bench.require(experiment.roles)
+        writer = RunWriter.create(root, experiment.name, _header(experiment, bench_name, twin, command))
+        if on_open is not None:
+            on_open(bench)
+        directory, status, reason = _carry_out(experiment, bench, writer, twin, watcher)
+    return analyse_run(directory, status=status, reason=reason)
+
+
+def analyse_run(directory: Path, *, status: str = "", reason: str = "") -> Outcome:
+    """Analyse a stored run and leave `figure.png` and `estimates.json` beside it."""
+    data = open_run(directory)
+    status = status or data.status
+    if status != "success":
+        return Outcome(directory, status, reason, None, {})
+    experiment = experiment_of(data)
+    analysis = experiment.analyse(data)
+    truth = experiment.truth(data.twin) if data.twin else {}
+    _save_figure(experiment, data, analysis, directory / "figure.png")
+    summary = {
+        "experiment": data.experiment,
+        "estimates": estimate_rows(analysis, truth),
+        "verdict": analysis.verdict,
+        "notes": analysis.notes,
+    }
+    (directory / "estimates.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    return Outcome(directory, status, reason, analysis, truth)
+
+
+def estimate_rows(analysis: Analysis, truth: dict[str, float]) -> list[dict[str, Any]]:
+    """Estimates with truth and pull where the truth is known, ready for JSON."""
+    rows = []
+    for estimate in analysis.estimates:
+        row = estimate.as_dict() | {"truth": None, "pull": None}
+        if estimate.quantity in truth:
+            row["truth"] = truth[estimate.quantity]
+            row["pull"] = estimate.pull(truth[estimate.quantity])
+        rows.append(row)
+    return rows
+
+
+def _carry_out(
+    experiment: Experiment, bench: Bench, writer: RunWriter, twin: TwinOptions, progress: Progress
+) -> tuple[Path, str, str]:
+    stop = StopRequest()
+    run = Run(
+        bench, writer, experiment.records,
+        seed=twin.seed, slice_s=_slice_s(bench, twin), stop=stop, progress=progress,
+    )  # fmt: skip
+    status, reason = "success", ""
+    progress.start(experiment.name, experiment.duration_s())
+    try:
+        with stop_on_signals(stop, progress.say):
+            writer.snapshot("before", bench.snapshot())
+            experiment.run(run)
+            writer.snapshot("after", bench.snapshot())
+    except RunStopped as stopped:
+        status, reason = "abort", str(stopped)
+    except BaseException as error:
+        status, reason = "fail", f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        for report in bench.safe():
+            run.event("safe", instrument=report.instrument, safe=report.safe, steps=list(report.steps))
+        run.event("link_traffic", **{k: list(v) for k, v in bench.link_traffic().items()})
+        if bench.twin is not None:
+            writer.twin(bench.twin.client.truth() | {"acquisitions": run.truth_by_acquisition})
+        progress.finish()
+        directory = writer.finish(status, reason).parent
+    return directory, status, reason
+
+
+def _slice_s(bench: Bench, twin: TwinOptions) -> float:
+    if bench.twin is None:
+        return _SLICE_WALL_S
+    return _SLICE_TWIN_S if twin.speed is None else min(_SLICE_TWIN_S, _SLICE_WALL_S * twin.speed)
+
+
+def _header(experiment: Experiment, bench_name: str, twin: TwinOptions, command: str) -> dict[str, Any]:
+    config, file = load_bench(bench_name)
+    plot = experiment.default_plot
+    return {
+        "parameters": experiment.parameters(),
+        "title": experiment.summary(),
+        "bench": config.bench,
+        "bench_text": file.read_text(encoding="utf-8"),
+        "bench_values": config.values,
+        "seed": twin.seed,
+        "command": command,
+        "default_plot": vars(plot) if plot else None,
+    }
+
+
+def _save_figure(experiment: Experiment, data: RunData, analysis: Analysis, path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 6), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    experiment.plot(data, analysis, figure)
+    figure.savefig(path)

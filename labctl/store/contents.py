@@ -1,0 +1,174 @@
+"""Everything a run holds except its tags, folded from the journal's records in one pass."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import StoreError
+from .journal import JournalEnd, Kind, Record, read_journal
+from .tags import BlockTable, JournalTags
+
+ROW_COLUMNS = ("index", "attempt", "time", "wall_time")
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """One stretch of counting.
+
+    channels: name of each tagger channel. [begin_ps, end_ps) spans its blocks, both 0 when there are none.
+    live_time_ps: as declared at its end; after a crash, the sum over its blocks.
+    """
+
+    id: int
+    sweep: str
+    index: int
+    attempt: int
+    begin_ps: int
+    end_ps: int
+    live_time_ps: int
+    channels: dict[int, str]
+
+
+@dataclass
+class SweepTable:
+    """Rows as taken: one array per column; `units` of those that have one."""
+
+    columns: dict[str, NDArray[Any]]
+    units: dict[str, str]
+
+
+@dataclass
+class RunContents:
+    """A run without its tags. `status` is "" while there is no end record."""
+
+    header: dict[str, Any]
+    sweeps: dict[str, SweepTable] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    log: list[dict[str, Any]] = field(default_factory=list)
+    snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
+    twin: dict[str, Any] | None = None
+    acquisitions: list[Acquisition] = field(default_factory=list)
+    blocks: BlockTable = field(default_factory=BlockTable)
+    status: str = ""
+    reason: str = ""
+    end_time: str = ""
+
+
+class _Rows:
+    def __init__(self) -> None:
+        self.columns: dict[str, list[Any]] = {name: [] for name in ROW_COLUMNS}
+        self.units: dict[str, str] = {"time": "s", "wall_time": "s"}
+        self.count = 0
+
+    def add(self, header: dict[str, Any]) -> None:
+        fixed = (header["index"], header["attempt"], header["bench_time_s"], header["wall_time_s"])
+        for name, value in (*zip(ROW_COLUMNS, fixed, strict=True), *header["values"].items()):
+            column = self.columns.setdefault(name, [])
+            column.extend([None] * (self.count - len(column)))
+            column.append(value)
+        self.units.update(header["units"])
+        self.count += 1
+
+    def table(self) -> SweepTable:
+        padded = {name: column + [None] * (self.count - len(column)) for name, column in self.columns.items()}
+        return SweepTable({name: _as_array(column) for name, column in padded.items()}, self.units)
+
+
+def _as_array(values: list[Any]) -> NDArray[Any]:
+    """The narrowest of bool, int64, float64 and text that holds all; a missing value is NaN or ""."""
+    kinds = {type(value) for value in values}
+    if str in kinds:
+        return np.array(["" if value is None else str(value) for value in values], dtype=object)
+    if kinds == {bool}:
+        return np.array(values, dtype=bool)
+    if kinds == {int}:
+        return np.array(values, dtype=np.int64)
+    return np.array([math.nan if value is None else float(value) for value in values], dtype=np.float64)
+
+
+class _Fold:
+    def __init__(self, contents: RunContents, tags: JournalTags) -> None:
+        self.contents = contents
+        self.tags = tags
+        self.rows: dict[str, _Rows] = {}
+        self.acquisitions: dict[int, Acquisition] = {}
+        self.spans_ps: dict[int, tuple[int, int]] = {}
+        self.counted_ps: dict[int, int] = {}
+        self.declared_ps: dict[int, int] = {}
+        self.last_wall_s = 0.0
+
+    def take(self, record: Record) -> None:
+        header = record.header
+        self.last_wall_s = header.get("wall_time_s", self.last_wall_s)
+        match record.kind:
+            case Kind.EVENT:
+                self.contents.events.append(header)
+            case Kind.LOG:
+                self.contents.log.append(header)
+            case Kind.ROW:
+                self.rows.setdefault(header["sweep"], _Rows()).add(header)
+            case Kind.ACQUISITION_BEGIN:
+                self._begin(header)
+            case Kind.ACQUISITION_END:
+                self.declared_ps[header["acquisition"]] = header["live_time_ps"]
+            case Kind.TAGS:
+                self._block(record)
+            case Kind.SNAPSHOT:
+                self.contents.snapshots[header["label"]] = header["snapshot"]
+            case Kind.TWIN:
+                self.contents.twin = header["twin"]
+            case Kind.END:
+                self.contents.status, self.contents.reason = header["status"], header["reason"]
+
+    def _begin(self, header: dict[str, Any]) -> None:
+        number = header["acquisition"]
+        channels = {int(channel): name for channel, name in header["channels"].items()}
+        self.acquisitions[number] = Acquisition(
+            number, header["sweep"], header["index"], header["attempt"], 0, 0, 0, channels
+        )
+
+    def _block(self, record: Record) -> None:
+        self.tags.add(record)
+        self.contents.blocks.add(record.header)
+        number, begin_ps, end_ps = (record.header[key] for key in ("acquisition", "begin_ps", "end_ps"))
+        old_begin_ps, old_end_ps = self.spans_ps.get(number, (begin_ps, end_ps))
+        self.spans_ps[number] = min(old_begin_ps, begin_ps), max(old_end_ps, end_ps)
+        self.counted_ps[number] = self.counted_ps.get(number, 0) + record.header["live_time_ps"]
+
+    def finished(self) -> RunContents:
+        self.contents.sweeps = {name: rows.table() for name, rows in self.rows.items()}
+        for number, item in self.acquisitions.items():
+            begin_ps, end_ps = self.spans_ps.get(number, (0, 0))
+            # gaps may overlap or reach beyond their block, so the count is only an estimate within bounds
+            counted_ps = min(max(self.counted_ps.get(number, 0), 0), end_ps - begin_ps)
+            live_ps = self.declared_ps.get(number, counted_ps)
+            self.contents.acquisitions.append(
+                replace(item, begin_ps=begin_ps, end_ps=end_ps, live_time_ps=live_ps)
+            )
+        self.contents.end_time = datetime.fromtimestamp(self.last_wall_s, UTC).isoformat()
+        return self.contents
+
+
+def fold_journal(path: Path) -> tuple[RunContents, JournalTags, JournalEnd]:
+    """The contents of a journal up to its last good record.
+
+    Raises StoreError when not even its header is there.
+    """
+    reader, tags = read_journal(path), JournalTags(path)
+    records = iter(reader)
+    head = next(records, None)
+    if head is None or head.kind is not Kind.HEADER:
+        raise StoreError(
+            f"{path}: the journal has no header; the run died before its first record, remove its folder"
+        )
+    fold = _Fold(RunContents(head.header), tags)
+    for record in records:
+        fold.take(record)
+    return fold.finished(), tags, reader.end
