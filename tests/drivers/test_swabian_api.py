@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def world() -> FakeWorld:
 
 @pytest.fixture
 def host(world: FakeWorld) -> Iterator[Host]:
-    host = Host(world, SwabianTimeTaggerSim(world, "tagger", serial="S1"))
+    host = Host(world, SwabianTimeTaggerSim(cast(Any, world), "tagger", serial="S1"))
     yield host
     host.close()
 
@@ -63,14 +63,14 @@ def test_a_request_split_at_every_byte_is_answered_once(world: FakeWorld) -> Non
     create = pack({"op": "createTimeTagger", "serial": "", "resolution": 0})
     request = create + pack({"op": "getModel"})
     for cut in range(len(request) + 1):
-        sim = SwabianTimeTaggerSim(world, "tagger")
+        sim = SwabianTimeTaggerSim(cast(Any, world), "tagger")
         replies = sim.feed(request[:cut]) + sim.feed(request[cut:])
         assert [unpack(reply.data)[0]["value"] for reply in replies] == [None, "Time Tagger Ultra"]
         sim.disconnected()
 
 
 def test_garbage_is_refused_and_does_not_stay_in_the_line(world: FakeWorld) -> None:
-    sim = SwabianTimeTaggerSim(world, "tagger")
+    sim = SwabianTimeTaggerSim(cast(Any, world), "tagger")
     for garbage in (b"\xff\xff\xff\xffabc", b"\x04\x00\x00\x00abc\n", b"\x04\x00\x00\x00abcd"):
         assert not unpack(sim.feed(garbage)[0].data)[0]["ok"]
     assert unpack(sim.feed(pack({"op": "scanTimeTagger", "include_model_name": False}))[0].data)[0]["ok"]

@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def world() -> FakeWorld:
 
 @pytest.fixture
 def host(world: FakeWorld) -> Iterator[Host]:
-    host = Host(world, SwabianTimeTaggerSim(world, "tagger", serial="S1"))
+    host = Host(world, SwabianTimeTaggerSim(cast(Any, world), "tagger", serial="S1"))
     yield host
     host.close()
 
