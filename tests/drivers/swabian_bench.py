@@ -61,7 +61,8 @@ class FakeTags:
         self.dead_times: dict[int, int] = {}
         self.filter: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
         rng = np.random.default_rng(seed)
-        numbers = [np.full(rng.poisson(rate * length_s), channel, np.int32) for channel, rate in rates.items()]
+        counts = {channel: rng.poisson(rate * length_s) for channel, rate in rates.items()}
+        numbers = [np.full(count, channel, np.int32) for channel, count in counts.items()]
         self.channels = np.concatenate(numbers)
         rng.shuffle(self.channels)
         self.times = np.sort(rng.integers(0, round(length_s * PS), self.channels.size, dtype=np.int64))

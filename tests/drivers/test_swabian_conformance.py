@@ -13,7 +13,7 @@ import pytest
 from drivers.taggers.sim import swabian_api
 from drivers.taggers.swabian_blocks import StreamBuffer
 
-real = pytest.importorskip("Swabian.TimeTagger", reason="the vendor's library Swabian-TimeTagger is not installed")
+real = pytest.importorskip("Swabian.TimeTagger", reason="Swabian-TimeTagger is not installed")
 ours = swabian_api.connect("127.0.0.1", 1)
 
 FUNCTIONS = ["createTimeTagger", "freeTimeTagger", "scanTimeTagger", "getVersion"]
@@ -87,7 +87,7 @@ def test_enumerations(name: str) -> None:
     mine: type[enum.IntEnum] = getattr(ours, name)
     vendors = getattr(real, name)
     for member in mine:
-        assert int(vendors[member.name]) == int(member)
+        assert vendors[member.name] == int(member)  # the driver compares with plain integers
     assert {m.name for m in vendors} <= {m.name for m in mine}
 
 

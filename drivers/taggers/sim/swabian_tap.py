@@ -6,7 +6,7 @@ on them, and keeps them until the client asks. Facts of the tagger that are not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -37,11 +37,20 @@ GapRecord = tuple[int, int, dict[int, int]]
 class TakenTags(Protocol):
     """Tags of the world in `[begin_ps, end_ps)`; `gaps` lists (begin_ps, end_ps, missed by channel)."""
 
-    times_ps: NDArray[np.int64]
-    channels: NDArray[np.int32]
-    begin_ps: int
-    end_ps: int
-    gaps: list[GapRecord]
+    @property
+    def times_ps(self) -> NDArray[np.int64]: ...
+
+    @property
+    def channels(self) -> NDArray[np.int32]: ...
+
+    @property
+    def begin_ps(self) -> int: ...
+
+    @property
+    def end_ps(self) -> int: ...
+
+    @property
+    def gaps(self) -> Sequence[GapRecord]: ...
 
 
 class Subscription(Protocol):

@@ -7,28 +7,14 @@ out first, so that a change never reaches back in time. The streams end with the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Callable
+from typing import Any
 
-from drivers.taggers.sim.swabian_tap import ASSUMED, Settings, Subscription, Tap
+from drivers.taggers.sim.swabian_tap import ASSUMED, Settings, Tap
 from drivers.taggers.sim.swabian_wire import Arrays, pack, take_message, unpack
 from labctl.twin.device import Reply, SimDevice, WorldPort
 
 _EDGES: dict[int, tuple[int, ...]] = {0: (1, -1), 1: (1,), 2: (-1,), 8: (1, -1), 9: (1,), 10: (-1,)}
-
-
-class TagSource(Protocol):
-    """The inputs of the tagger as the world has them."""
-
-    def subscribe(self, channels: Sequence[int]) -> Subscription: ...
-
-    def set_conditional_filter(self, trigger: Sequence[int], filtered: Sequence[int]) -> None: ...
-
-    def set_delay(self, channel: int, ps: int) -> None: ...
-
-    def set_dead_time(self, channel: int, ps: int) -> int: ...
-
-    def lose(self, begin_ps: int, end_ps: int) -> None: ...
 
 
 class RefusedError(Exception):
@@ -45,7 +31,7 @@ class SwabianTimeTaggerSim(SimDevice):
         super().__init__(world, name, **options)
         self.serial = str(options.get("serial", "2138000TWN"))
         self.settings = Settings()
-        self._tags = cast(TagSource, cast(Any, world).tags)
+        self._tags = world.tags
         self._buffer = bytearray()
         self._taps: dict[int, Tap] = {}
         self._next_tap = 1
