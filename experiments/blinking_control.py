@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import Field
 
-from labctl.analysis.telegraph import fit_blinking_control
+from labctl.analysis.blinking import fit_blinking_control
 from labctl.instruments.capabilities import Excitation, MirField, PulsedSource, Shutter, TimeTagger
 from labctl.quantities import Hertz, Number, Seconds, VoltsPerMetre
 from labctl.runs import Analysis, Experiment, Run
@@ -95,10 +95,9 @@ class BlinkingControl(Experiment):
         fit = fit_blinking_control(
             blocks[False], blocks[True], interval_s, with_ionisation=self.field >= IONISATION_FIELD
         )
-        notes = list(fit.notes)
+        notes = []
         if dark_blocks:
-            notes.insert(
-                0,
+            notes.append(
                 f"no MIR pulses were seen (channel {MIR_SYNC}) in {len(dark_blocks)} of {len(blocks[True])} "
                 f"blocks with the gate open: {', '.join(map(str, dark_blocks))}",
             )
@@ -111,7 +110,7 @@ class BlinkingControl(Experiment):
             "rate": rows["rate"],
             "rate_error": rows["rate_error"],
         }
-        return Analysis(fit.estimates, fit.verdict, notes, curves)
+        return Analysis(list(fit.estimates.values()), fit.verdict, notes, curves)
 
     def truth(self, twin: dict[str, Any]) -> dict[str, float]:
         taken = list(twin["acquisitions"].values())

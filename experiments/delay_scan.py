@@ -8,13 +8,23 @@ tau_X and the ionisation probability p_i.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from pydantic import Field
 
-from labctl.analysis import delay_scan as estimators
+from labctl.analysis.delay_scan import (
+    DelayScanFit,
+    fit_delay_scan_counts,
+    fit_delay_scan_periods,
+    kicked_count_moments,
+)
+from labctl.analysis.dot_physics import exciton_alive
+from labctl.analysis.telegraph import TelegraphRates
 from labctl.instruments.capabilities import Delay, Excitation, MirField, PulsedSource, Shutter, TimeTagger
 from labctl.quantities import Hertz, Number, Seconds, VoltsPerMetre
 from labctl.runs import Analysis, Experiment, Run
@@ -87,24 +97,61 @@ class DelayScan(Experiment):
     def analyse(self, data: RunData) -> Analysis:
         values = data.header["bench_values"]
         kick_period_s = 1 / values["mir_rate_hz"]
-        delays = dict(zip(data.rows("delays")["index"], data.rows("delays")["delay"], strict=True))
-        taken = [a for a in data.acquisitions if a.sweep == "delays" and a.index in delays]
+        rows = data.rows("delays")
+        delay_of = dict(zip(rows["index"].tolist(), rows["delay"].tolist(), strict=True))
+        taken = [a for a in data.acquisitions if a.sweep == "delays" and a.index in delay_of]
+        delays_s = np.array([delay_of[a.index] for a in taken])
+        middles_s = np.array([(a.begin_ps + a.end_ps) * 0.5e-12 for a in taken])
         periods, synced = zip(
             *(counts_per_period(data, a, [DET_A, DET_B], MIR_SYNC, kick_period_s) for a in taken), strict=True
         )
-        delays_s = np.array([delays[a.index] for a in taken])
-        setup = estimators.DelayScanSetup(
-            mean_excitons=self.mean_excitons,
-            pulse_period_s=1 / self.rate,
-            kick_period_s=kick_period_s,
-            jitter_s=values["delay_jitter_s"],
-        )
-        fit = estimators.fit_delay_scan(delays_s, list(periods), setup)
-        notes = list(fit.notes)
-        dark = len(synced) - sum(synced)
-        if dark:
-            notes.insert(0, f"no MIR pulses were seen (channel {MIR_SYNC}) at {dark} of {len(synced)} points")
-        return Analysis(fit.estimates, fit.verdict, notes, fit.curves)
+        counts = np.array([c.sum() for c in periods], dtype=float)
+        live_s = np.array([c.size * kick_period_s for c in periods])
+        setup = (self.mean_excitons, 1 / self.rate, kick_period_s, values["delay_jitter_s"])
+        by_period = fit_delay_scan_periods(delays_s, periods, *setup)
+        assert by_period.nuisance is not None
+        by_counts = fit_delay_scan_counts(delays_s, counts, live_s, by_period.nuisance, *setup, times_s=middles_s)
+        notes = list(by_counts.notes)
+        if not all(synced):
+            missing = len(synced) - sum(synced)
+            notes.insert(0, f"no MIR pulses were seen (channel {MIR_SYNC}) at {missing} of {len(synced)} points")
+        estimates, signed_roots = [], {}
+        for fit, suffix in ((by_counts, ""), (by_period, "_by_period")):
+            for name, quantity in (("tau_x", "tau_X"), ("p_i", "p_i")):
+                if name in fit.estimates:
+                    estimates.append(replace(fit[name], quantity=quantity + suffix))
+                    signed_roots[quantity + suffix] = partial(fit.signed_root, name)
+        curves = self._curves(delays_s, counts, live_s, by_counts, setup)
+        return Analysis(estimates, by_counts.verdict, notes, curves, signed_roots)
+
+    def _curves(
+        self,
+        delays_s: NDArray[np.float64],
+        counts: NDArray[np.float64],
+        live_s: NDArray[np.float64],
+        fit: DelayScanFit,
+        setup: tuple[float, float, float, float],
+    ) -> dict[str, NDArray[np.float64]]:
+        """Points with their full errors, and the fitted curve, as rates in 1/s."""
+        mean_excitons, pulse_period_s, kick_period_s, jitter_s = setup
+        v = fit.maximum.values
+        rates = TelegraphRates(v["baseline"], v["rate_ratio"] * v["baseline"], v["k_c"], v["k_d"])
+
+        def model(delay_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            alive = exciton_alive(delay_s, mean_excitons, v["tau_x"], pulse_period_s, jitter_s)
+            return kicked_count_moments(rates, kick_period_s, v["p_d"], v["p_i"] * alive)
+
+        mean, variance = model(delays_s)
+        sigma = np.sqrt(variance / kick_period_s / live_s)
+        fine_s = np.geomspace(max(delays_s.min(), 1e-10), delays_s.max(), 300)
+        return {
+            "delay_s": delays_s,
+            "rate": counts / live_s,
+            "rate_sigma": sigma,
+            "residual": (counts / live_s - mean / kick_period_s) / sigma,
+            "model_delay_s": fine_s,
+            "model_rate": model(fine_s)[0] / kick_period_s,
+        }
 
     def truth(self, twin: dict[str, Any]) -> dict[str, float]:
         tau = twin["parameters"]["dot.tau_x_s"]
@@ -118,10 +165,9 @@ class DelayScan(Experiment):
             curves["delay_s"] * 1e9, curves["rate"] / 1e3, curves["rate_sigma"] / 1e3,
             fmt="o", ms=4, lw=1, label="count rate, shot and telegraph noise",
         )  # fmt: skip
-        if "model_rate" in curves:
-            rates.plot(curves["model_delay_s"] * 1e9, curves["model_rate"] / 1e3, "-", label="fit")
-            pulls.axhline(0, color="0.6", lw=1)
-            pulls.plot(curves["delay_s"] * 1e9, curves["residual"], "o", ms=4)
+        rates.plot(curves["model_delay_s"] * 1e9, curves["model_rate"] / 1e3, "-", label="fit")
+        pulls.axhline(0, color="0.6", lw=1)
+        pulls.plot(curves["delay_s"] * 1e9, curves["residual"], "o", ms=4)
         rates.set_xscale("log")
         rates.set_ylabel("count rate (kcps)")
         rates.set_title(_title(analysis))

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from labctl.analysis import dot_physics
-from labctl.analysis.g2 import cw_g2_zero, pulsed_g2_zero
+# from labctl.analysis.g2 import cw_g2_zero, pulsed_g2_zero
 from labctl.instruments.capabilities import Attenuator, Excitation, Laser, PulsedSource, TimeTagger
 from labctl.quantities import Hertz, Number, Seconds, Watts
 from labctl.runs import Analysis, Experiment, Run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from labctl.errors import LabctlError
 
-class AnalysisError(ValueError):
+
+class AnalysisError(LabctlError, ValueError):
     """The data do not allow this estimate; the message says why and what to measure instead."""

@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from labctl.errors import LabctlError
+
 PS_PER_S = 1_000_000_000_000
 START_S = 60.0
 """Wall time that a twin may take to come up; the first time its kernels are compiled."""
@@ -33,7 +35,7 @@ LOG_S = 5.0
 Transcript = list[tuple[int, str, bytes]]
 
 
-class TwinError(RuntimeError):
+class TwinError(LabctlError, RuntimeError):
     """The twin refused a request, did not answer, or did not start."""
 
 

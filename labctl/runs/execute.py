@@ -108,7 +108,7 @@ def estimate_rows(analysis: Analysis, truth: dict[str, float]) -> list[dict[str,
         row = estimate.as_dict() | {"truth": None, "pull": None}
         if estimate.quantity in truth:
             row["truth"] = truth[estimate.quantity]
-            row["pull"] = estimate.pull(truth[estimate.quantity])
+            row["pull"] = analysis.pull(estimate, truth[estimate.quantity])
         rows.append(row)
     return rows
 

@@ -8,7 +8,7 @@ An experiment is a pydantic model: its fields are the parameters, with units, bo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -30,13 +30,20 @@ class Analysis:
     """What the analysis of a run found.
 
     estimates: the numbers, with errors. verdict: one sentence. notes: warnings and what was left out.
-    curves: arrays that `plot` draws, by name.
+    curves: arrays that `plot` draws, by name. signed_roots: for quantities whose likelihood is skewed, the
+    signed root of the likelihood ratio as a function of the truth; it is their pull.
     """
 
     estimates: list[Estimate]
     verdict: str = ""
     notes: list[str] = field(default_factory=list)
     curves: dict[str, Any] = field(default_factory=dict)
+    signed_roots: dict[str, Callable[[float], float]] = field(default_factory=dict)
+
+    def pull(self, estimate: Estimate, truth: float) -> float:
+        """How many errors `estimate` lies above the truth."""
+        signed_root = self.signed_roots.get(estimate.quantity)
+        return signed_root(truth) if signed_root else estimate.pull(truth)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from labctl.errors import LabctlError
 
-class StoreError(RuntimeError):
+
+class StoreError(LabctlError, RuntimeError):
     """A run could not be written, completed or read."""
 
 
-class RunNotFound(StoreError):  # noqa: N818  reads as what it says
+class RunNotFound(StoreError):
     """There is no run at the given path."""

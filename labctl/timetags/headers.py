@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+from labctl.errors import LabctlError
 from labctl.timetags.records import RECORD_TYPES, RecordType
 
 PTU_MAGIC = b"PQTTTR\0\0"
@@ -29,7 +30,7 @@ _FLOAT, _DATE = 0x20000008, 0x21000008
 _FLOATS, _ANSI, _WIDE, _BLOB = 0x2001FFFF, 0x4001FFFF, 0x4002FFFF, 0xFFFFFFFF
 
 
-class TagFileError(Exception):
+class TagFileError(LabctlError):
     """A tag file that cannot be used; the message names the file, what was found and where."""
 
 
