@@ -30,7 +30,7 @@ from labctl.analysis.telegraph import (
 CHI2_95 = 3.84
 _UNITS = {"tau_x": "s", "p_i": "", "baseline": "1/s", "drift": "1/s", "rate_x": "1/s", "rate_t": "1/s",
           "k_c": "1/s", "k_d": "1/s", "p_d": ""}  # fmt: skip
-_P_I_LIMITS = (-0.3, 1.0)
+_P_I_LIMITS = (-0.1, 1.0)
 _NUISANCES = ("k_c", "k_d", "p_d", "rate_ratio")
 
 
@@ -275,7 +275,7 @@ def _point_moments(
 def _nuisance_parameters(nuisance: TelegraphNuisance) -> dict[str, Parameter]:
     fixed = nuisance.covariance is None
     width = np.ones(4) if fixed else np.sqrt(np.diag(nuisance.covariance))
-    limits = {"k_c": (1e-9, None), "k_d": (1e-9, None), "p_d": (-0.3, 1.3), "rate_ratio": (0.0, 1.0)}
+    limits = {"k_c": (1e-9, None), "k_d": (1e-9, None), "p_d": (-0.1, 1.05), "rate_ratio": (0.0, 1.0)}
     return {
         name: Parameter(float(value), float(w), limits[name], fixed or w == 0.0)
         for name, value, w in zip(_NUISANCES, nuisance.values, width, strict=True)
@@ -316,7 +316,7 @@ def _period_starts(data: TelegraphData, pulse_period_s: float) -> dict[str, Para
         "rate_t": Parameter(rate_t, 0.02 * rate_t, (0.0, None)),
         "k_c": Parameter(rates.k_c, 0.05 * rates.k_c, (0.0, None)),
         "k_d": Parameter(rates.k_d, 0.2 * rates.k_d, (0.0, None)),
-        "p_d": Parameter(p_d, 0.02, (-0.3, 1.3)),
+        "p_d": Parameter(p_d, 0.02, (-0.1, 1.05)),
     }
 
 

@@ -18,7 +18,7 @@ from scipy.stats import chi2
 from labctl.analysis.errors import AnalysisError
 
 NO_KICK = -1
-_FLOOR = 1e-18  # rounding of the transform; below it an emission probability says only "never"
+_FLOOR = 1e-16  # rounding of the transform; below it an emission probability says only "never"
 _CHUNKS = 20
 
 
@@ -111,7 +111,7 @@ def log_likelihood(data: TelegraphData, rates: TelegraphRates, p_d: float, c: Ar
 
     c: one value per kick class (or one for all). p_d and c may be a little negative, or above one: the kicked interval
     as a whole is still a probability wherever counts occur, and estimates of a kick that is absent scatter evenly about
-    zero. Where an interval gets a negative probability it counts as 1e-30.
+    zero. A negative weight of a state counts as zero, which keeps the likelihood finite and continuous.
     """
     steps = _steps(data, rates, p_d, c)
     return float(_forward(data.counts, data.kicks, data.offsets, steps))
@@ -231,8 +231,8 @@ def _forward(counts: np.ndarray, kicks: np.ndarray, offsets: np.ndarray, steps: 
         for i in range(offsets[block], offsets[block + 1]):
             g = kicks[i] if kicks[i] >= 0 else last
             m = steps[g, counts[i]]
-            new_x = x * m[0, 0] + t * m[1, 0]
-            t = x * m[0, 1] + t * m[1, 1]
+            new_x = max(x * m[0, 0] + t * m[1, 0], 0.0)
+            t = max(x * m[0, 1] + t * m[1, 1], 0.0)
             x = new_x
             norm = x + t
             if norm < 1e-150:  # divide now and then, not every step
@@ -278,8 +278,8 @@ def _predict(
                 time_sum[i // chunk] += residual
                 time_variance[i // chunk] += residual * residual
             m = steps[g, counts[i]]
-            new_x = x * m[0, 0] + t * m[1, 0]
-            new_t = x * m[0, 1] + t * m[1, 1]
+            new_x = max(x * m[0, 0] + t * m[1, 0], 0.0)
+            new_t = max(x * m[0, 1] + t * m[1, 1], 0.0)
             norm = new_x + new_t
             if norm > 0.0:
                 x, t = new_x / norm, new_t / norm
