@@ -7,7 +7,7 @@ and variance (shot and telegraph) of the kicked dot; the other uses every period
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -210,7 +210,7 @@ def fit_delay_scan_periods(
         rates = TelegraphRates(v[2], v[3], v[4], v[5])
         return -log_likelihood(data, rates, v[6], pulses.ionisation(delays, v[1], v[0]))
 
-    maximum = _best_over_tau(nll, _period_starts(data, pulse_period_s), pulse_period_s)
+    maximum = maximise(nll, _period_starts(data, pulse_period_s), "delay scan")
     v = maximum.values
     rates = TelegraphRates(v["rate_x"], v["rate_t"], v["k_c"], v["k_d"])
     goodness = goodness_of_fit(
@@ -293,8 +293,8 @@ def _as_nuisance(maximum: MaximumLikelihood) -> TelegraphNuisance:
 
 
 def _tau_limits(pulse_period_s: float) -> tuple[float, float]:
-    """From a thousandth of the pulse period to twice it, beyond which pulses blend and no lifetime shows."""
-    return 1e-3 * pulse_period_s, 2.0 * pulse_period_s
+    """From a thousandth of the pulse period to half of it, beyond which pulses blend and no lifetime shows."""
+    return 1e-3 * pulse_period_s, 0.5 * pulse_period_s
 
 
 def _period_starts(data: TelegraphData, pulse_period_s: float) -> dict[str, Parameter]:
@@ -320,16 +320,15 @@ def _period_starts(data: TelegraphData, pulse_period_s: float) -> dict[str, Para
     }
 
 
-def _best_over_tau(nll, parameters: Mapping[str, Parameter], pulse_period_s: float) -> MaximumLikelihood:  # type: ignore[no-untyped-def]
-    """Start tau_x and p_i from the best point of a small grid, since without an effect tau_x is free to wander."""
-    grid = [(tau, p) for tau in np.array([0.01, 0.04, 0.1, 0.3]) * pulse_period_s for p in (-0.005, 0.005, 0.05)]
-    rest = [p.start for p in parameters.values()][2:]
-    tau, p_i = min(grid, key=lambda g: nll(np.array([*g, *rest])))
-    started = dict(parameters) | {
-        "tau_x": Parameter(float(tau), 0.2 * float(tau), parameters["tau_x"].limits),
-        "p_i": Parameter(float(p_i), 0.2 * abs(float(p_i)), _P_I_LIMITS),
-    }
-    return maximise(nll, started, "delay scan")
+def _best_over_tau(
+    nll: Callable[[np.ndarray], float], parameters: Mapping[str, Parameter], pulse_period_s: float
+) -> MaximumLikelihood:
+    """Best of several starts in tau_x: with little effect the likelihood has more than one maximum there."""
+    found = []
+    for tau in np.array([0.02, 0.08, 0.2]) * pulse_period_s:
+        start = Parameter(float(tau), 0.2 * float(tau), parameters["tau_x"].limits)
+        found.append(maximise(nll, dict(parameters) | {"tau_x": start}, "delay scan"))
+    return min(found, key=lambda m: m.nll)
 
 
 def _report(
