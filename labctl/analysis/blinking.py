@@ -86,7 +86,11 @@ def fit_blinking_control(
     effect = ratio >= CHI2_95 and maximum.values["p_d"] > 0.0
     v = maximum.values
     goodness = goodness_of_fit(
-        data, _rates(list(v.values())), v["p_d"], v["c"], sum(not p.fixed for p in maximum.parameters.values())
+        data,
+        _rates(list(v.values())),
+        v["p_d"],
+        v["c"],
+        sum(not p.fixed for p in maximum.parameters.values()),
     )
     estimates = _estimates(maximum, data.counts.size, interval_s * intervals_per_kick)
     return BlinkingFit(estimates, effect, _verdict(effect, ratio, estimates), ratio, goodness, maximum)

@@ -114,8 +114,10 @@ def kicked_count_moments(
     c, t = np.asarray(c, float), kick_period_s
     kept, extra = 1.0 - c - p_d, p_d - c
     # with u = e^theta - 1 and A = Q + diag(rates) u: mean diagonal m, half difference h, squared root D = h^2 + k_c k_d
-    m1, h0, h1 = 0.5 * (rates.rate_x + rates.rate_t), 0.5 * (rates.k_d - rates.k_c), 0.5 * (
-        rates.rate_x - rates.rate_t
+    m1, h0, h1 = (
+        0.5 * (rates.rate_x + rates.rate_t),
+        0.5 * (rates.k_d - rates.k_c),
+        0.5 * (rates.rate_x - rates.rate_t),
     )
     d0, d1, d2 = h0 * h0 + rates.k_c * rates.k_d, 2.0 * h0 * h1, 2.0 * h1 * h1
     # cosh(sqrt(D) t) and sinh(sqrt(D) t)/sqrt(D) as functions of D, with two derivatives
@@ -217,7 +219,11 @@ def fit_delay_scan_periods(
         data, rates, v["p_d"], pulses.ionisation(delays, v["p_i"], v["tau_x"]), len(maximum.names)
     )
     return _report(
-        maximum, data.counts.size, goodness.p_value, "hidden Markov likelihood of kick periods", _as_nuisance(maximum)
+        maximum,
+        data.counts.size,
+        goodness.p_value,
+        "hidden Markov likelihood of kick periods",
+        _as_nuisance(maximum),
     )
 
 
@@ -261,7 +267,12 @@ def forecast_delay_scan(
 
 
 def _point_moments(
-    v: np.ndarray, delays: np.ndarray, live: np.ndarray, clock: np.ndarray, pulses: _Pulses, kick_period_s: float
+    v: np.ndarray,
+    delays: np.ndarray,
+    live: np.ndarray,
+    clock: np.ndarray,
+    pulses: _Pulses,
+    kick_period_s: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of the counts of each point; v as in the parameters of the counts fit."""
     tau_x, p_i, baseline, drift, k_c, k_d, p_d, ratio = v
@@ -275,7 +286,7 @@ def _point_moments(
 def _nuisance_parameters(nuisance: TelegraphNuisance) -> dict[str, Parameter]:
     fixed = nuisance.covariance is None
     width = np.ones(4) if fixed else np.sqrt(np.diag(nuisance.covariance))
-    limits = {"k_c": (1e-9, None), "k_d": (1e-9, None), "p_d": (-0.1, 1.05), "rate_ratio": (0.0, 1.0)}
+    limits = {"k_c": (1e-9, None), "k_d": (1e-9, None), "p_d": (-0.1, 1.0), "rate_ratio": (0.0, 1.0)}
     return {
         name: Parameter(float(value), float(w), limits[name], fixed or w == 0.0)
         for name, value, w in zip(_NUISANCES, nuisance.values, width, strict=True)
@@ -306,7 +317,9 @@ def _period_starts(data: TelegraphData, pulse_period_s: float) -> dict[str, Para
     t = data.interval_s
     rate_x, rate_t = high / t, low / t
     k_c = min(max(2.0 * share, 1e-3), 0.5) / t
-    candidates = [TelegraphRates(rate_x, rate_t, k_c * f, g / t) for f in (0.3, 1.0) for g in (0.002, 0.02, 0.2)]
+    candidates = [
+        TelegraphRates(rate_x, rate_t, k_c * f, g / t) for f in (0.3, 1.0) for g in (0.002, 0.02, 0.2)
+    ]
     scored = [(log_likelihood(data, r, p, 0.0), r, p) for r in candidates for p in (0.1, 0.5, 0.95)]
     _, rates, p_d = max(scored, key=lambda entry: entry[0])
     return {
@@ -316,7 +329,7 @@ def _period_starts(data: TelegraphData, pulse_period_s: float) -> dict[str, Para
         "rate_t": Parameter(rate_t, 0.02 * rate_t, (0.0, None)),
         "k_c": Parameter(rates.k_c, 0.05 * rates.k_c, (0.0, None)),
         "k_d": Parameter(rates.k_d, 0.2 * rates.k_d, (0.0, None)),
-        "p_d": Parameter(p_d, 0.02, (-0.1, 1.05)),
+        "p_d": Parameter(p_d, 0.02, (-0.1, 1.0)),
     }
 
 
@@ -362,7 +375,9 @@ def _report(
 def _verdict(maximum: MaximumLikelihood, effect: bool) -> str:
     p_i, tau = maximum.values["p_i"], maximum.values["tau_x"]
     if effect:
-        return f"effect: the exciton is ionised with p_i = {p_i:.3g} and decays with tau_x = {tau * 1e9:.3g} ns"
+        return (
+            f"effect: the exciton is ionised with p_i = {p_i:.3g} and decays with tau_x = {tau * 1e9:.3g} ns"
+        )
     _, high = maximum.interval("p_i", rise=0.5 * CHI2_95)
     limit = "none within the allowed range" if high is None else f"{max(high, 0.0):.2g}"
     return f"no effect: p_i consistent with zero, upper limit {limit} at 95 %"

@@ -96,7 +96,12 @@ def kicked_occupancy(
 
 
 def exciton_alive(
-    delay_s: ArrayLike, mu: float, tau_x_s: ArrayLike, pulse_period_s: float, jitter_s: float = 0.0, pulses: int = 12
+    delay_s: ArrayLike,
+    mu: float,
+    tau_x_s: ArrayLike,
+    pulse_period_s: float,
+    jitter_s: float = 0.0,
+    pulses: int = 12,
 ) -> Any:
     """Probability that an exciton lives when the mid-infrared pulse arrives.
 
@@ -115,9 +120,7 @@ def exciton_alive(
     return 1.0 - np.prod(1.0 - p_one_or_more(mu) * np.exp(exponent), axis=-1)
 
 
-def pulsed_g2_zero(
-    mu: float, p_t: float = 0.0, yields: DotYields | None = None, far: bool = False
-) -> float:
+def pulsed_g2_zero(mu: float, p_t: float = 0.0, yields: DotYields | None = None, far: bool = False) -> float:
     """Centre peak over side peak of g2 for a pulse train, with occupancy `p_t` of the charged state.
 
     far=False divides by the neighbouring side peaks (same charge state: mean of squares), far=True by peaks beyond the

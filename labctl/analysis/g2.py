@@ -172,7 +172,9 @@ def cw_g2_zero(
         low, high = maximum.interval(name)
         value = maximum.values[name]
         if high is None or (low is None and name == "t_c"):
-            raise AnalysisError("cw g2: the histogram shows no dip at zero lag; measure longer or use finer bins")
+            raise AnalysisError(
+                "cw g2: the histogram shows no dip at zero lag; measure longer or use finer bins"
+            )
         low = 0.0 if low is None else low
         found[name] = Estimate(
             name, value, value - low, high - value, unit, "binned Poisson likelihood, profile", int(n.sum())

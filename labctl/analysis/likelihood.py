@@ -45,9 +45,10 @@ class MaximumLikelihood:
         for i, name in enumerate(self.names):
             step = 1e-3 * np.sqrt(self.covariance[i, i])
             if step > 0.0:
-                up, down = self.values | {name: self.values[name] + step}, self.values | {
-                    name: self.values[name] - step
-                }
+                up, down = (
+                    self.values | {name: self.values[name] + step},
+                    self.values | {name: self.values[name] - step},
+                )
                 gradient[i] = (function(up) - function(down)) / (2.0 * step)
         return function(self.values), float(np.sqrt(gradient @ self.covariance @ gradient))
 
@@ -111,15 +112,17 @@ def maximise(
     minuit.hesse()
     names = tuple(parameters)
     if not np.isfinite(nll) or minuit.covariance is None:
-        raise AnalysisError(f"{what}: the likelihood has no usable maximum; check levels and units of the data")
+        raise AnalysisError(
+            f"{what}: the likelihood has no usable maximum; check levels and units of the data"
+        )
     covariance = np.array(minuit.covariance, float)
     values = dict(zip(names, map(float, minuit.values), strict=True))
-    return MaximumLikelihood(
-        names, values, covariance, nll, negative_log_likelihood, dict(parameters)
-    )
+    return MaximumLikelihood(names, values, covariance, nll, negative_log_likelihood, dict(parameters))
 
 
-def _migrad(objective: Callable[[np.ndarray], float], parameters: Mapping[str, Parameter]) -> tuple[float, Minuit]:
+def _migrad(
+    objective: Callable[[np.ndarray], float], parameters: Mapping[str, Parameter]
+) -> tuple[float, Minuit]:
     names = list(parameters)
     minuit = Minuit(objective, np.array([p.start for p in parameters.values()]), name=names)
     minuit.errordef = Minuit.LIKELIHOOD

@@ -153,7 +153,9 @@ def two_levels(counts: ArrayLike) -> tuple[float, float, float, float]:
     total = weight.sum()
     mean = float(values @ weight / total)
     if mean <= 0.0:
-        raise AnalysisError("telegraph: no counts at all; check that the light is on and the right channels are read")
+        raise AnalysisError(
+            "telegraph: no counts at all; check that the light is on and the right channels are read"
+        )
     spread = np.sqrt(max(float((values - mean) ** 2 @ weight / total), mean))
     best = (-np.inf, mean, mean, 0.5)
     for start_low, start_high, start_share in ((0.25, 1.1, 0.1), (0.7, 2.5, 0.8), (0.5, 1.3, 0.4)):

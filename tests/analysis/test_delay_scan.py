@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from dot_simulator import generator, kicked_counts, summary
+
 from labctl.analysis import dot_physics as dot
 from labctl.analysis.delay_scan import (
     TelegraphNuisance,
@@ -54,7 +55,9 @@ def test_counts_fit_pulls_and_errors():
     # 100 seeds: mean has sd .10, sd has .07; the bounds leave 1 % false alarms in all
     live, roots, errors = np.full(20, 100.0), {"tau_x": [], "p_i": []}, []
     for seed in range(100):
-        fit = fit_delay_scan_counts(DELAYS, drawn_counts(generator(seed), P_I, 100.0), live, NUISANCE, **TRAIN)
+        fit = fit_delay_scan_counts(
+            DELAYS, drawn_counts(generator(seed), P_I, 100.0), live, NUISANCE, **TRAIN
+        )
         assert fit.effect
         roots["tau_x"].append(fit.signed_root("tau_x", 30e-9))
         roots["p_i"].append(fit.signed_root("p_i", P_I))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from labctl.analysis import dot_physics as dot
 
 KAPPA = 3.41965e-4
@@ -138,7 +139,9 @@ def test_background_and_cw():
     close(dot.raw_g2(0.02, 0.8), 0.3728, 4)
     close(dot.cw_g2_zero(6.30e5), 0.0994, 4)
     near = dot.DotYields()
-    assert dot.cw_g2_zero(6.30e5) == pytest.approx(near.biexciton / near.exciton * (1 + 6.30e5 * 30e-9), rel=0.005)
+    assert dot.cw_g2_zero(6.30e5) == pytest.approx(
+        near.biexciton / near.exciton * (1 + 6.30e5 * 30e-9), rel=0.005
+    )
     assert dot.cw_g2_zero(6.30e5, yields=dot.DotYields(biexciton=0.0)) == 0.0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from dot_simulator import generator, summary
+
 from labctl.analysis.errors import AnalysisError
 from labctl.analysis.g2 import Background, cw_g2_zero, fit_pulsed_g2, pulsed_g2_zero
 
@@ -13,7 +14,9 @@ PERIOD, LIVE = 400e-9, 100.0
 
 
 def histogram(rng, g2, signal, background):
-    return np.where(LAGS == 0, rng.poisson(g2 * signal + background, 21), rng.poisson(signal + background, 21))
+    return np.where(
+        LAGS == 0, rng.poisson(g2 * signal + background, 21), rng.poisson(signal + background, 21)
+    )
 
 
 def dark(accidentals):
@@ -43,7 +46,9 @@ def test_raw_corrected_and_far():
     singles, background = dark(60.0)
     lags = np.concatenate([LAGS, [5_000_000, 5_000_001]])
     counts = np.concatenate([np.where(LAGS == 0, 160, 1060), [880, 880]])
-    fit = fit_pulsed_g2(lags, counts, singles, singles, background, background, LIVE, PERIOD, far_from=1_000_000)
+    fit = fit_pulsed_g2(
+        lags, counts, singles, singles, background, background, LIVE, PERIOD, far_from=1_000_000
+    )
     assert fit.corrected.value == pytest.approx(0.1, abs=1e-3)
     assert fit.raw.value == pytest.approx(160 / 1060, rel=1e-3)
     assert fit.raw.raw

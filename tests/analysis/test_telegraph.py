@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from dot_simulator import generator, kicked_counts, summary
+from scipy.linalg import expm
+
 from labctl.analysis.blinking import fit_blinking_control
 from labctl.analysis.dot_physics import kicked_occupancy
 from labctl.analysis.errors import AnalysisError
@@ -16,7 +18,6 @@ from labctl.analysis.telegraph import (
     goodness_of_fit,
     log_likelihood,
 )
-from scipy.linalg import expm
 
 RATES = TelegraphRates(5e4, 1e4, 4.0, 10.0)
 T = 1e-3
@@ -32,7 +33,9 @@ def blocks(rng, number, n, p_d, kicked, rates=RATES):
 def test_emission_table_sums_to_the_transition_matrix():
     rates = TelegraphRates(3e4, 6e3, 300.0, 100.0)
     table = emission_table(rates, T, 120)
-    np.testing.assert_allclose(table.sum(0), expm(np.array([[-300.0, 300.0], [100.0, -100.0]]) * T), atol=1e-12)
+    np.testing.assert_allclose(
+        table.sum(0), expm(np.array([[-300.0, 300.0], [100.0, -100.0]]) * T), atol=1e-12
+    )
 
 
 def test_emission_table_matches_a_series_in_small_steps():
