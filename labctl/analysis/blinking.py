@@ -32,7 +32,8 @@ _METHOD = "kicked-telegraph hidden Markov likelihood, Hessian errors"
 class BlinkingFit:
     """Result of `fit_blinking_control`.
 
-    estimates: trion_fraction_off, trion_fraction_on, trion_fraction_ratio (on/off), k_c, k_d (1/s), p_d, rate_x,
+    estimates: trion_fraction_off, trion_fraction_on, trion_fraction_ratio (on/off), k_c, k_d (1/s), p_d,
+    rate_x,
     rate_t (1/s), and c when ionisation was fitted.
     effect: the kicks discharge the dot (likelihood ratio of p_d = 0 at least 3.84); verdict says it in words.
     """
@@ -57,7 +58,8 @@ def fit_blinking_control(
 ) -> BlinkingFit:
     """Fit interleaved blocks without and with kicks together.
 
-    off_blocks, on_blocks: counts of consecutive intervals of `interval_s`; a kick comes at the start of the first
+    off_blocks, on_blocks: counts of consecutive intervals of `interval_s`; a kick comes at the start of the
+    first
     interval of each on-block and of every `intervals_per_kick`-th after it.
     Raises AnalysisError when the dot shows one brightness only, or too few changes of it for a rate.
     """
@@ -99,7 +101,8 @@ def fit_blinking_control(
 def occupancy(maximum: MaximumLikelihood, kick_period_s: float, n: int) -> dict[str, Estimate]:
     """Charged fraction without kicks, with kicks, and their ratio (on/off), from the full covariance.
 
-    The maximum must hold k_c, k_d, p_d, c. Errors by the delta method: fractions on the logit scale, the ratio on the
+    The maximum must hold k_c, k_d, p_d, c. Errors by the delta method: fractions on the logit scale, the
+    ratio on the
     logarithmic scale, so that intervals stay in range.
     """
 

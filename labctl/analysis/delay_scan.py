@@ -1,8 +1,11 @@
 """The visible-to-mid-infrared delay scan, read from the charge that persists after each kick.
 
-An exciton alive when the mid-infrared pulse arrives is ionised with probability p_i and the dot stays grey until the next
-kick, so the counts of whole kick periods carry exp(-delay/tau_X). One fit uses the totals per delay, with the exact mean
-and variance (shot and telegraph) of the kicked dot; the other uses every period, and sees single ionisation events.
+An exciton alive when the mid-infrared pulse arrives is ionised with probability p_i and the dot stays grey
+until the next
+kick, so the counts of whole kick periods carry exp(-delay/tau_X). One fit uses the totals per delay, with the
+exact mean
+and variance (shot and telegraph) of the kicked dot; the other uses every period, and sees single ionisation
+events.
 """
 
 from __future__ import annotations
@@ -38,7 +41,8 @@ _NUISANCES = ("k_c", "k_d", "p_d", "rate_ratio")
 class TelegraphNuisance:
     """What the counts fit must be told about the dot, from a period-resolved fit or a blinking measurement.
 
-    rate_ratio: count rate in T over count rate in X. covariance: 4x4 in the order k_c, k_d, p_d, rate_ratio; with it the
+    rate_ratio: count rate in T over count rate in X. covariance: 4x4 in the order k_c, k_d, p_d, rate_ratio;
+    with it the
     four are profiled under that Gaussian constraint, without it they are taken as exact.
     """
 
@@ -57,7 +61,8 @@ class TelegraphNuisance:
 class DelayScanFit:
     """Result of a delay scan.
 
-    estimates: tau_x (s), p_i, and the further fitted quantities. A quantity that the data leave open is absent and
+    estimates: tau_x (s), p_i, and the further fitted quantities. A quantity that the data leave open is
+    absent and
     `notes` says why. effect: p_i differs from zero (likelihood ratio at least 3.84).
     p_value: goodness of fit. nuisance: what a counts fit of the same dot needs (period-resolved fit only).
     """
@@ -108,12 +113,14 @@ def kicked_count_moments(
     """Mean and variance of the counts per kick period, in the limit of many periods.
 
     They are the first two derivatives in theta of the logarithm of the largest eigenvalue of
-    Kick expm((Q + diag(rates)(e^theta - 1)) T) at theta = 0, so the variance includes shot and telegraph noise. For 2x2
+    Kick expm((Q + diag(rates)(e^theta - 1)) T) at theta = 0, so the variance includes shot and telegraph
+    noise. For 2x2
     matrices that eigenvalue needs only trace and determinant, which are differentiated in closed form.
     """
     c, t = np.asarray(c, float), kick_period_s
     kept, extra = 1.0 - c - p_d, p_d - c
-    # with u = e^theta - 1 and A = Q + diag(rates) u: mean diagonal m, half difference h, squared root D = h^2 + k_c k_d
+    # with u = e^theta - 1 and A = Q + diag(rates) u: mean diagonal m, half difference h, squared root D = h^2
+    # + k_c k_d
     m1, h0, h1 = (
         0.5 * (rates.rate_x + rates.rate_t),
         0.5 * (rates.k_d - rates.k_c),
@@ -149,8 +156,10 @@ def fit_delay_scan_counts(
 ) -> DelayScanFit:
     """Fit total counts per delay; free are tau_x, p_i and the baseline (count rate of the neutral dot).
 
-    delays_s, counts, live_times_s: float[n]; delay = arrival of the mid-infrared minus that of the visible pulse.
-    times_s: middle time of each point; with it the baseline drifts linearly in time (fitted quantity `drift`, relative
+    delays_s, counts, live_times_s: float[n]; delay = arrival of the mid-infrared minus that of the visible
+    pulse.
+    times_s: middle time of each point; with it the baseline drifts linearly in time (fitted quantity `drift`,
+    relative
     change per second). Repeated reference points are ordinary points and are what determines the drift.
     Raises AnalysisError for fewer points than parameters.
     """
@@ -199,7 +208,8 @@ def fit_delay_scan_periods(
     """Fit the counts of every kick period with the kicked-telegraph model, the charge state being hidden.
 
     periods_counts: one integer array per delay, counts of consecutive periods that begin with a kick.
-    Free are tau_x, p_i, rate_x, rate_t, k_c, k_d, p_d; `nuisance` of the result serves `fit_delay_scan_counts`.
+    Free are tau_x, p_i, rate_x, rate_t, k_c, k_d, p_d; `nuisance` of the result serves
+    `fit_delay_scan_counts`.
     Raises AnalysisError when grey and bright periods cannot be told apart.
     """
     delays = np.asarray(delays_s, float)
@@ -312,7 +322,8 @@ def _period_starts(data: TelegraphData, pulse_period_s: float) -> dict[str, Para
     low, high, share, gain = two_levels(data.counts)
     if gain < 20.0 or high - low < 0.5 * np.sqrt(high):
         raise AnalysisError(
-            "delay scan: grey and bright periods cannot be told apart; use more light or the fit of total counts"
+            "delay scan: grey and bright periods cannot be told apart; use more light or the fit of total
+            counts"
         )
     t = data.interval_s
     rate_x, rate_t = high / t, low / t

@@ -110,8 +110,13 @@ def maximise(
     """
     nll, minuit = _migrad(negative_log_likelihood, parameters)
     minuit.hesse()
+    if not minuit.accurate:
+        # a kink of the likelihood next to the minimum can spoil the second derivatives taken there
+        minuit.strategy = 2
+        minuit.simplex(ncall=500).migrad(ncall=4000).hesse()
+        nll = float(negative_log_likelihood(np.array(minuit.values)))
     names = tuple(parameters)
-    if not np.isfinite(nll) or minuit.covariance is None:
+    if not np.isfinite(nll) or minuit.covariance is None or not minuit.accurate:
         raise AnalysisError(
             f"{what}: the likelihood has no usable maximum; check levels and units of the data"
         )

@@ -1,7 +1,9 @@
 """The kicked telegraph as a hidden Markov model of photon counts.
 
-A dot jumps between X (state 0) and T (state 1) at any time, not only at bin borders, and each state has its count rate.
-The joint probability of the counts of an interval and its end state follows exactly from the generating function
+A dot jumps between X (state 0) and T (state 1) at any time, not only at bin borders, and each state has its
+count rate.
+The joint probability of the counts of an interval and its end state follows exactly from the generating
+function
 expm((Q + diag(rates)(z - 1)) T) at roots of unity. A kick at the start of an interval is one more 2x2 matrix.
 """
 
@@ -37,7 +39,8 @@ class TelegraphData:
     """Counts of consecutive intervals of one length, block after block.
 
     counts: int64[n]; kicks: int64[n], class of the kick at the start of each interval, NO_KICK without one;
-    offsets: int64[blocks + 1], first interval of each block. The charge state is not carried from block to block.
+    offsets: int64[blocks + 1], first interval of each block. The charge state is not carried from block to
+    block.
     """
 
     counts: np.ndarray
@@ -109,8 +112,10 @@ def kick_matrices(p_d: float, c: ArrayLike) -> np.ndarray:
 def log_likelihood(data: TelegraphData, rates: TelegraphRates, p_d: float, c: ArrayLike) -> float:
     """Exact log-likelihood; every block starts from even odds, which the first intervals settle.
 
-    c: one value per kick class (or one for all). p_d and c may be a little negative, or above one: the kicked interval
-    as a whole is still a probability wherever counts occur, and estimates of a kick that is absent scatter evenly about
+    c: one value per kick class (or one for all). p_d and c may be a little negative, or above one: the kicked
+    interval
+    as a whole is still a probability wherever counts occur, and estimates of a kick that is absent scatter
+    evenly about
     zero. A negative weight of a state counts as zero, which keeps the likelihood finite and continuous.
     """
     steps = _steps(data, rates, p_d, c)
@@ -122,7 +127,8 @@ def goodness_of_fit(
 ) -> GoodnessOfFit:
     """Compare counts with their one-step predictions.
 
-    Predictions given the past have independent errors even though a blinking dot's counts do not, so sums of them have
+    Predictions given the past have independent errors even though a blinking dot's counts do not, so sums of
+    them have
     an exact covariance. `fitted` parameters are taken off the degrees of freedom of the histogram.
     """
     edges = _bin_edges(data.counts)

@@ -64,7 +64,8 @@ def test_log_likelihood_matches_plain_products():
 
 @pytest.mark.parametrize("p_d", [0.6306, 0.0])
 def test_blinking_control_pulls(p_d):
-    # 60 seeds: a perfect pull mean (sd .13) leaves +-.4 and a perfect sd (.09) leaves .72-1.30 with 0.3 % each
+    # 60 seeds: a perfect pull mean (sd .13) leaves +-.4 and a perfect sd (.09) leaves .72-1.30 with 0.3 %
+    # each
     on = float(kicked_occupancy(4.0, 10.0, T, p_d).mean)
     truths = {"trion_fraction_off": 2 / 7, "trion_fraction_on": on, "trion_fraction_ratio": on / (2 / 7),
               "k_c": 4.0, "k_d": 10.0, "p_d": p_d, "rate_x": 5e4, "rate_t": 1e4}  # fmt: skip
