@@ -32,7 +32,8 @@ _METHOD = "kicked-telegraph hidden Markov likelihood, Hessian errors"
 class BlinkingFit:
     """Result of `fit_blinking_control`.
 
-    estimates: trion_fraction_off, trion_fraction_on, trion_fraction_ratio (on/off), k_c, k_d (1/s), p_d, rate_x,
+    estimates: trion_fraction_off, trion_fraction_on, trion_fraction_ratio (on/off), k_c, k_d (1/s), p_d,
+    rate_x,
     rate_t (1/s), and c when ionisation was fitted.
     effect: the kicks discharge the dot (likelihood ratio of p_d = 0 at least 3.84); verdict says it in words.
     """
@@ -57,7 +58,8 @@ def fit_blinking_control(
 ) -> BlinkingFit:
     """Fit interleaved blocks without and with kicks together.
 
-    off_blocks, on_blocks: counts of consecutive intervals of `interval_s`; a kick comes at the start of the first
+    off_blocks, on_blocks: counts of consecutive intervals of `interval_s`; a kick comes at the start of the
+    first
     interval of each on-block and of every `intervals_per_kick`-th after it.
     Raises AnalysisError when the dot shows one brightness only, or too few changes of it for a rate.
     """
@@ -86,7 +88,11 @@ def fit_blinking_control(
     effect = ratio >= CHI2_95 and maximum.values["p_d"] > 0.0
     v = maximum.values
     goodness = goodness_of_fit(
-        data, _rates(list(v.values())), v["p_d"], v["c"], sum(not p.fixed for p in maximum.parameters.values())
+        data,
+        _rates(list(v.values())),
+        v["p_d"],
+        v["c"],
+        sum(not p.fixed for p in maximum.parameters.values()),
     )
     estimates = _estimates(maximum, data.counts.size, interval_s * intervals_per_kick)
     return BlinkingFit(estimates, effect, _verdict(effect, ratio, estimates), ratio, goodness, maximum)
@@ -95,7 +101,8 @@ def fit_blinking_control(
 def occupancy(maximum: MaximumLikelihood, kick_period_s: float, n: int) -> dict[str, Estimate]:
     """Charged fraction without kicks, with kicks, and their ratio (on/off), from the full covariance.
 
-    The maximum must hold k_c, k_d, p_d, c. Errors by the delta method: fractions on the logit scale, the ratio on the
+    The maximum must hold k_c, k_d, p_d, c. Errors by the delta method: fractions on the logit scale, the
+    ratio on the
     logarithmic scale, so that intervals stay in range.
     """
 
@@ -190,7 +197,7 @@ def _starts(
         "rate_t": Parameter(rate_t, 0.02 * rate_t, (0.0, None)),
         "k_c": Parameter(k_c, 0.1 * k_c, (0.0, None)),
         "k_d": Parameter(k_d, 0.1 * k_d, (0.0, None)),
-        "p_d": Parameter(p_d, 0.02, (-0.3, 1.3)),
+        "p_d": Parameter(p_d, 0.02, (-0.1, 1.05)),
         "c": Parameter(0.0, 0.001, (-0.1, 0.6), fixed=not with_ionisation),
     }
 

@@ -1,13 +1,16 @@
 """The visible-to-mid-infrared delay scan, read from the charge that persists after each kick.
 
-An exciton alive when the mid-infrared pulse arrives is ionised with probability p_i and the dot stays grey until the next
-kick, so the counts of whole kick periods carry exp(-delay/tau_X). One fit uses the totals per delay, with the exact mean
-and variance (shot and telegraph) of the kicked dot; the other uses every period, and sees single ionisation events.
+An exciton alive when the mid-infrared pulse arrives is ionised with probability p_i and the dot stays grey
+until the next
+kick, so the counts of whole kick periods carry exp(-delay/tau_X). One fit uses the totals per delay, with the
+exact mean
+and variance (shot and telegraph) of the kicked dot; the other uses every period, and sees single ionisation
+events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,7 +33,7 @@ from labctl.analysis.telegraph import (
 CHI2_95 = 3.84
 _UNITS = {"tau_x": "s", "p_i": "", "baseline": "1/s", "drift": "1/s", "rate_x": "1/s", "rate_t": "1/s",
           "k_c": "1/s", "k_d": "1/s", "p_d": ""}  # fmt: skip
-_P_I_LIMITS = (-0.3, 1.0)
+_P_I_LIMITS = (-0.1, 1.0)
 _NUISANCES = ("k_c", "k_d", "p_d", "rate_ratio")
 
 
@@ -38,7 +41,8 @@ _NUISANCES = ("k_c", "k_d", "p_d", "rate_ratio")
 class TelegraphNuisance:
     """What the counts fit must be told about the dot, from a period-resolved fit or a blinking measurement.
 
-    rate_ratio: count rate in T over count rate in X. covariance: 4x4 in the order k_c, k_d, p_d, rate_ratio; with it the
+    rate_ratio: count rate in T over count rate in X. covariance: 4x4 in the order k_c, k_d, p_d, rate_ratio;
+    with it the
     four are profiled under that Gaussian constraint, without it they are taken as exact.
     """
 
@@ -57,7 +61,8 @@ class TelegraphNuisance:
 class DelayScanFit:
     """Result of a delay scan.
 
-    estimates: tau_x (s), p_i, and the further fitted quantities. A quantity that the data leave open is absent and
+    estimates: tau_x (s), p_i, and the further fitted quantities. A quantity that the data leave open is
+    absent and
     `notes` says why. effect: p_i differs from zero (likelihood ratio at least 3.84).
     p_value: goodness of fit. nuisance: what a counts fit of the same dot needs (period-resolved fit only).
     """
@@ -108,14 +113,18 @@ def kicked_count_moments(
     """Mean and variance of the counts per kick period, in the limit of many periods.
 
     They are the first two derivatives in theta of the logarithm of the largest eigenvalue of
-    Kick expm((Q + diag(rates)(e^theta - 1)) T) at theta = 0, so the variance includes shot and telegraph noise. For 2x2
+    Kick expm((Q + diag(rates)(e^theta - 1)) T) at theta = 0, so the variance includes shot and telegraph
+    noise. For 2x2
     matrices that eigenvalue needs only trace and determinant, which are differentiated in closed form.
     """
     c, t = np.asarray(c, float), kick_period_s
     kept, extra = 1.0 - c - p_d, p_d - c
-    # with u = e^theta - 1 and A = Q + diag(rates) u: mean diagonal m, half difference h, squared root D = h^2 + k_c k_d
-    m1, h0, h1 = 0.5 * (rates.rate_x + rates.rate_t), 0.5 * (rates.k_d - rates.k_c), 0.5 * (
-        rates.rate_x - rates.rate_t
+    # with u = e^theta - 1 and A = Q + diag(rates) u: mean diagonal m, half difference h, squared root D = h^2
+    # + k_c k_d
+    m1, h0, h1 = (
+        0.5 * (rates.rate_x + rates.rate_t),
+        0.5 * (rates.k_d - rates.k_c),
+        0.5 * (rates.rate_x - rates.rate_t),
     )
     d0, d1, d2 = h0 * h0 + rates.k_c * rates.k_d, 2.0 * h0 * h1, 2.0 * h1 * h1
     # cosh(sqrt(D) t) and sinh(sqrt(D) t)/sqrt(D) as functions of D, with two derivatives
@@ -147,8 +156,10 @@ def fit_delay_scan_counts(
 ) -> DelayScanFit:
     """Fit total counts per delay; free are tau_x, p_i and the baseline (count rate of the neutral dot).
 
-    delays_s, counts, live_times_s: float[n]; delay = arrival of the mid-infrared minus that of the visible pulse.
-    times_s: middle time of each point; with it the baseline drifts linearly in time (fitted quantity `drift`, relative
+    delays_s, counts, live_times_s: float[n]; delay = arrival of the mid-infrared minus that of the visible
+    pulse.
+    times_s: middle time of each point; with it the baseline drifts linearly in time (fitted quantity `drift`,
+    relative
     change per second). Repeated reference points are ordinary points and are what determines the drift.
     Raises AnalysisError for fewer points than parameters.
     """
@@ -197,7 +208,8 @@ def fit_delay_scan_periods(
     """Fit the counts of every kick period with the kicked-telegraph model, the charge state being hidden.
 
     periods_counts: one integer array per delay, counts of consecutive periods that begin with a kick.
-    Free are tau_x, p_i, rate_x, rate_t, k_c, k_d, p_d; `nuisance` of the result serves `fit_delay_scan_counts`.
+    Free are tau_x, p_i, rate_x, rate_t, k_c, k_d, p_d; `nuisance` of the result serves
+    `fit_delay_scan_counts`.
     Raises AnalysisError when grey and bright periods cannot be told apart.
     """
     delays = np.asarray(delays_s, float)
@@ -210,14 +222,18 @@ def fit_delay_scan_periods(
         rates = TelegraphRates(v[2], v[3], v[4], v[5])
         return -log_likelihood(data, rates, v[6], pulses.ionisation(delays, v[1], v[0]))
 
-    maximum = _best_over_tau(nll, _period_starts(data, pulse_period_s), pulse_period_s)
+    maximum = maximise(nll, _period_starts(data, pulse_period_s), "delay scan")
     v = maximum.values
     rates = TelegraphRates(v["rate_x"], v["rate_t"], v["k_c"], v["k_d"])
     goodness = goodness_of_fit(
         data, rates, v["p_d"], pulses.ionisation(delays, v["p_i"], v["tau_x"]), len(maximum.names)
     )
     return _report(
-        maximum, data.counts.size, goodness.p_value, "hidden Markov likelihood of kick periods", _as_nuisance(maximum)
+        maximum,
+        data.counts.size,
+        goodness.p_value,
+        "hidden Markov likelihood of kick periods",
+        _as_nuisance(maximum),
     )
 
 
@@ -261,7 +277,12 @@ def forecast_delay_scan(
 
 
 def _point_moments(
-    v: np.ndarray, delays: np.ndarray, live: np.ndarray, clock: np.ndarray, pulses: _Pulses, kick_period_s: float
+    v: np.ndarray,
+    delays: np.ndarray,
+    live: np.ndarray,
+    clock: np.ndarray,
+    pulses: _Pulses,
+    kick_period_s: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of the counts of each point; v as in the parameters of the counts fit."""
     tau_x, p_i, baseline, drift, k_c, k_d, p_d, ratio = v
@@ -275,7 +296,7 @@ def _point_moments(
 def _nuisance_parameters(nuisance: TelegraphNuisance) -> dict[str, Parameter]:
     fixed = nuisance.covariance is None
     width = np.ones(4) if fixed else np.sqrt(np.diag(nuisance.covariance))
-    limits = {"k_c": (1e-9, None), "k_d": (1e-9, None), "p_d": (-0.3, 1.3), "rate_ratio": (0.0, 1.0)}
+    limits = {"k_c": (1e-9, None), "k_d": (1e-9, None), "p_d": (-0.1, 1.0), "rate_ratio": (0.0, 1.0)}
     return {
         name: Parameter(float(value), float(w), limits[name], fixed or w == 0.0)
         for name, value, w in zip(_NUISANCES, nuisance.values, width, strict=True)
@@ -293,20 +314,23 @@ def _as_nuisance(maximum: MaximumLikelihood) -> TelegraphNuisance:
 
 
 def _tau_limits(pulse_period_s: float) -> tuple[float, float]:
-    """From a thousandth of the pulse period to twice it, beyond which pulses blend and no lifetime shows."""
-    return 1e-3 * pulse_period_s, 2.0 * pulse_period_s
+    """From a thousandth of the pulse period to half of it, beyond which pulses blend and no lifetime shows."""
+    return 1e-3 * pulse_period_s, 0.5 * pulse_period_s
 
 
 def _period_starts(data: TelegraphData, pulse_period_s: float) -> dict[str, Parameter]:
     low, high, share, gain = two_levels(data.counts)
     if gain < 20.0 or high - low < 0.5 * np.sqrt(high):
         raise AnalysisError(
-            "delay scan: grey and bright periods cannot be told apart; use more light or the fit of total counts"
+            "delay scan: grey and bright periods cannot be told apart; use more light or the fit of total
+            counts"
         )
     t = data.interval_s
     rate_x, rate_t = high / t, low / t
     k_c = min(max(2.0 * share, 1e-3), 0.5) / t
-    candidates = [TelegraphRates(rate_x, rate_t, k_c * f, g / t) for f in (0.3, 1.0) for g in (0.002, 0.02, 0.2)]
+    candidates = [
+        TelegraphRates(rate_x, rate_t, k_c * f, g / t) for f in (0.3, 1.0) for g in (0.002, 0.02, 0.2)
+    ]
     scored = [(log_likelihood(data, r, p, 0.0), r, p) for r in candidates for p in (0.1, 0.5, 0.95)]
     _, rates, p_d = max(scored, key=lambda entry: entry[0])
     return {
@@ -316,20 +340,19 @@ def _period_starts(data: TelegraphData, pulse_period_s: float) -> dict[str, Para
         "rate_t": Parameter(rate_t, 0.02 * rate_t, (0.0, None)),
         "k_c": Parameter(rates.k_c, 0.05 * rates.k_c, (0.0, None)),
         "k_d": Parameter(rates.k_d, 0.2 * rates.k_d, (0.0, None)),
-        "p_d": Parameter(p_d, 0.02, (-0.3, 1.3)),
+        "p_d": Parameter(p_d, 0.02, (-0.1, 1.0)),
     }
 
 
-def _best_over_tau(nll, parameters: Mapping[str, Parameter], pulse_period_s: float) -> MaximumLikelihood:  # type: ignore[no-untyped-def]
-    """Start tau_x and p_i from the best point of a small grid, since without an effect tau_x is free to wander."""
-    grid = [(tau, p) for tau in np.array([0.01, 0.04, 0.1, 0.3]) * pulse_period_s for p in (-0.005, 0.005, 0.05)]
-    rest = [p.start for p in parameters.values()][2:]
-    tau, p_i = min(grid, key=lambda g: nll(np.array([*g, *rest])))
-    started = dict(parameters) | {
-        "tau_x": Parameter(float(tau), 0.2 * float(tau), parameters["tau_x"].limits),
-        "p_i": Parameter(float(p_i), 0.2 * abs(float(p_i)), _P_I_LIMITS),
-    }
-    return maximise(nll, started, "delay scan")
+def _best_over_tau(
+    nll: Callable[[np.ndarray], float], parameters: Mapping[str, Parameter], pulse_period_s: float
+) -> MaximumLikelihood:
+    """Best of several starts in tau_x: with little effect the likelihood has more than one maximum there."""
+    found = []
+    for tau in np.array([0.02, 0.08, 0.2]) * pulse_period_s:
+        start = Parameter(float(tau), 0.2 * float(tau), parameters["tau_x"].limits)
+        found.append(maximise(nll, dict(parameters) | {"tau_x": start}, "delay scan"))
+    return min(found, key=lambda m: m.nll)
 
 
 def _report(
@@ -363,7 +386,9 @@ def _report(
 def _verdict(maximum: MaximumLikelihood, effect: bool) -> str:
     p_i, tau = maximum.values["p_i"], maximum.values["tau_x"]
     if effect:
-        return f"effect: the exciton is ionised with p_i = {p_i:.3g} and decays with tau_x = {tau * 1e9:.3g} ns"
+        return (
+            f"effect: the exciton is ionised with p_i = {p_i:.3g} and decays with tau_x = {tau * 1e9:.3g} ns"
+        )
     _, high = maximum.interval("p_i", rise=0.5 * CHI2_95)
     limit = "none within the allowed range" if high is None else f"{max(high, 0.0):.2g}"
     return f"no effect: p_i consistent with zero, upper limit {limit} at 95 %"

@@ -1,6 +1,7 @@
 """Closed formulas of a blinking colloidal dot under pulsed light and mid-infrared kicks.
 
-The dot is neutral (X, bright) or charged (T, a grey trion). Visible pulses excite it, biexcitons charge it, mid-infrared
+The dot is neutral (X, bright) or charged (T, a grey trion). Visible pulses excite it, biexcitons charge it,
+mid-infrared
 pulses kick it back. All functions accept arrays and broadcast. Units are SI, fields in MV/cm.
 """
 
@@ -18,8 +19,10 @@ from scipy.special import log_ndtr
 class DotYields:
     """Quantum yields of the four emitting species.
 
-    Defaults: exciton and trion as measured on thick-shell CdSe/CdS (Spinicelli et al., PRL 2009); the biexciton yield
-    gives g2(0) = 0.100 at a mean excitation of 0.1 per pulse; the charged biexciton yield is a guess of the same order.
+    Defaults: exciton and trion as measured on thick-shell CdSe/CdS (Spinicelli et al., PRL 2009); the
+    biexciton yield
+    gives g2(0) = 0.100 at a mean excitation of 0.1 per pulse; the charged biexciton yield is a guess of the
+    same order.
     """
 
     exciton: float = 0.95
@@ -96,14 +99,23 @@ def kicked_occupancy(
 
 
 def exciton_alive(
-    delay_s: ArrayLike, mu: float, tau_x_s: ArrayLike, pulse_period_s: float, jitter_s: float = 0.0, pulses: int = 12
+    delay_s: ArrayLike,
+    mu: float,
+    tau_x_s: ArrayLike,
+    pulse_period_s: float,
+    jitter_s: float = 0.0,
+    pulses: int = 12,
 ) -> Any:
     """Probability that an exciton lives when the mid-infrared pulse arrives.
 
-    delay_s: time from a visible pulse to the mid-infrared pulse; the train has `pulse_period_s` and one pulse before
-    that in the future (k = -1) and `pulses` in the past are counted. With Gaussian jitter of rms `jitter_s` the pulse at
-    distance d contributes P1 exp(s^2/2 tau^2 - d/tau) Phi(d/s - s/tau), the exponential convolved with the Gaussian;
-    contributions combine as 1 - prod(1 - ...). The short stage as a biexciton is neglected (below 0.4 % of the value).
+    delay_s: time from a visible pulse to the mid-infrared pulse; the train has `pulse_period_s` and one pulse
+    before
+    that in the future (k = -1) and `pulses` in the past are counted. With Gaussian jitter of rms `jitter_s`
+    the pulse at
+    distance d contributes P1 exp(s^2/2 tau^2 - d/tau) Phi(d/s - s/tau), the exponential convolved with the
+    Gaussian;
+    contributions combine as 1 - prod(1 - ...). The short stage as a biexciton is neglected (below 0.4 % of
+    the value).
     """
     delay = np.asarray(delay_s, float)[..., None] + pulse_period_s * np.arange(-1, pulses + 1)
     tau = np.asarray(tau_x_s, float)[..., None]
@@ -115,12 +127,11 @@ def exciton_alive(
     return 1.0 - np.prod(1.0 - p_one_or_more(mu) * np.exp(exponent), axis=-1)
 
 
-def pulsed_g2_zero(
-    mu: float, p_t: float = 0.0, yields: DotYields | None = None, far: bool = False
-) -> float:
+def pulsed_g2_zero(mu: float, p_t: float = 0.0, yields: DotYields | None = None, far: bool = False) -> float:
     """Centre peak over side peak of g2 for a pulse train, with occupancy `p_t` of the charged state.
 
-    far=False divides by the neighbouring side peaks (same charge state: mean of squares), far=True by peaks beyond the
+    far=False divides by the neighbouring side peaks (same charge state: mean of squares), far=True by peaks
+    beyond the
     blinking time (square of the mean). The limit mu -> 0 in X is QY_BX / QY_X (Nair et al., Nano Lett. 2011).
     """
     y = yields or DotYields()
@@ -132,7 +143,8 @@ def pulsed_g2_zero(
 
 
 def pulsed_g2_zero_clicks(mu: float, efficiency: float, yields: DotYields | None = None) -> float:
-    """p_AB / (p_A p_B) of the neutral dot on two click detectors behind a 50:50 splitter, one click per pulse each.
+    """p_AB / (p_A p_B) of the neutral dot on two click detectors behind a 50:50 splitter, one click per pulse
+    each.
 
     efficiency: probability that an emitted photon would be detected on either detector.
     """
@@ -179,7 +191,8 @@ def cw_g2_zero(
 ) -> float:
     """g2(0) under continuous light from the rate equations of the levels 0, X, BX (pump 0->X and X->BX).
 
-    Close to (QY_BX/QY_X) (1 + W tau_X): a pair at zero delay is a biexciton photon followed by its exciton photon.
+    Close to (QY_BX/QY_X) (1 + W tau_X): a pair at zero delay is a biexciton photon followed by its exciton
+    photon.
     """
     y = yields or DotYields()
     x = pump_hz * tau_x_s  # X over ground: flow 0->X equals flow X->0 (detailed balance of the ladder)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from iminuit import Minuit
-from scipy.optimize import brentq
 
 from labctl.analysis.errors import AnalysisError
 
@@ -46,17 +45,25 @@ class MaximumLikelihood:
         for i, name in enumerate(self.names):
             step = 1e-3 * np.sqrt(self.covariance[i, i])
             if step > 0.0:
-                up, down = self.values | {name: self.values[name] + step}, self.values | {
-                    name: self.values[name] - step
-                }
+                up, down = (
+                    self.values | {name: self.values[name] + step},
+                    self.values | {name: self.values[name] - step},
+                )
                 gradient[i] = (function(up) - function(down)) / (2.0 * step)
         return function(self.values), float(np.sqrt(gradient @ self.covariance @ gradient))
 
     def profile(self, name: str, value: float) -> float:
         """Smallest negative log-likelihood with one parameter held at `value`."""
-        pinned = {
-            n: Parameter(self.values[n], p.step, p.limits, p.fixed) for n, p in self.parameters.items()
-        }
+        i = self.names.index(name)
+        variance = self.covariance[i, i]
+        slope = self.covariance[i] / variance if variance > 0.0 else np.zeros(len(self.names))
+        pinned = {}
+        for j, (n, p) in enumerate(self.parameters.items()):
+            low, high = p.limits
+            guess = self.values[n] if p.fixed else self.values[n] + slope[j] * (value - self.values[name])
+            outside = (low is not None and guess <= low) or (high is not None and guess >= high)
+            start = self.values[n] if outside else guess
+            pinned[n] = Parameter(start, 0.3 * self.error(n) or p.step, p.limits, p.fixed)
         pinned[name] = Parameter(value, 1.0, (None, None), fixed=True)
         return _migrad(self.objective, pinned)[0]
 
@@ -71,22 +78,27 @@ class MaximumLikelihood:
         return self._crossing(name, -1.0, low, rise), self._crossing(name, 1.0, high, rise)
 
     def _crossing(self, name: str, side: float, limit: float | None, rise: float) -> float | None:
-        best = self.values[name]
-        sigma = max(self.error(name), 1e-6 * abs(best), 1e-300) * np.sqrt(2.0 * rise)
-
-        def above(distance: float) -> float:
-            return self.profile(name, best + side * distance) - self.nll - rise
-
-        inside, reach = 0.0, sigma
+        """Secant search in the square root of the rise, which is a straight line for a parabola."""
+        best, target = self.values[name], np.sqrt(rise)
         room = np.inf if limit is None else abs(limit - best)
-        for _ in range(20):
-            outside = min(reach, room)
-            if outside > inside and above(outside) > 0.0:
-                return best + side * float(brentq(above, inside, outside, xtol=1e-3 * sigma, rtol=1e-6))
-            if outside >= room:
-                return None
-            inside, reach = outside, 1.7 * reach
-        return None
+        inside, outside = (0.0, 0.0), None
+        distance = min(max(self.error(name), 1e-6 * abs(best), 1e-300) * np.sqrt(2.0 * rise), room)
+        for _ in range(25):
+            root = np.sqrt(max(self.profile(name, best + side * distance) - self.nll, 0.0))
+            if abs(root / target - 1.0) < 0.01:
+                return best + side * distance
+            if root < target:
+                inside = (distance, root)
+                if distance >= room:
+                    return None
+            else:
+                outside = (distance, root)
+            if outside is None:
+                distance = min(room, distance * min(2.0, 1.05 * target / max(root, 1e-3 * target)))
+            else:
+                share = (target - inside[1]) / max(outside[1] - inside[1], 1e-12)
+                distance = inside[0] + min(max(share, 0.05), 0.95) * (outside[0] - inside[0])
+        return best + side * distance if outside is not None else None
 
 
 def maximise(
@@ -98,17 +110,24 @@ def maximise(
     """
     nll, minuit = _migrad(negative_log_likelihood, parameters)
     minuit.hesse()
+    if not minuit.accurate:
+        # a kink of the likelihood next to the minimum can spoil the second derivatives taken there
+        minuit.strategy = 2
+        minuit.simplex(ncall=500).migrad(ncall=4000).hesse()
+        nll = float(negative_log_likelihood(np.array(minuit.values)))
     names = tuple(parameters)
-    if not np.isfinite(nll) or minuit.covariance is None:
-        raise AnalysisError(f"{what}: the likelihood has no usable maximum; check levels and units of the data")
+    if not np.isfinite(nll) or minuit.covariance is None or not minuit.accurate:
+        raise AnalysisError(
+            f"{what}: the likelihood has no usable maximum; check levels and units of the data"
+        )
     covariance = np.array(minuit.covariance, float)
     values = dict(zip(names, map(float, minuit.values), strict=True))
-    return MaximumLikelihood(
-        names, values, covariance, nll, negative_log_likelihood, dict(parameters)
-    )
+    return MaximumLikelihood(names, values, covariance, nll, negative_log_likelihood, dict(parameters))
 
 
-def _migrad(objective: Callable[[np.ndarray], float], parameters: Mapping[str, Parameter]) -> tuple[float, Minuit]:
+def _migrad(
+    objective: Callable[[np.ndarray], float], parameters: Mapping[str, Parameter]
+) -> tuple[float, Minuit]:
     names = list(parameters)
     minuit = Minuit(objective, np.array([p.start for p in parameters.values()]), name=names)
     minuit.errordef = Minuit.LIKELIHOOD

@@ -1,7 +1,9 @@
 """The kicked telegraph as a hidden Markov model of photon counts.
 
-A dot jumps between X (state 0) and T (state 1) at any time, not only at bin borders, and each state has its count rate.
-The joint probability of the counts of an interval and its end state follows exactly from the generating function
+A dot jumps between X (state 0) and T (state 1) at any time, not only at bin borders, and each state has its
+count rate.
+The joint probability of the counts of an interval and its end state follows exactly from the generating
+function
 expm((Q + diag(rates)(z - 1)) T) at roots of unity. A kick at the start of an interval is one more 2x2 matrix.
 """
 
@@ -18,7 +20,7 @@ from scipy.stats import chi2
 from labctl.analysis.errors import AnalysisError
 
 NO_KICK = -1
-_FLOOR = 1e-18  # rounding of the transform; below it an emission probability says only "never"
+_FLOOR = 1e-16  # rounding of the transform; below it an emission probability says only "never"
 _CHUNKS = 20
 
 
@@ -37,7 +39,8 @@ class TelegraphData:
     """Counts of consecutive intervals of one length, block after block.
 
     counts: int64[n]; kicks: int64[n], class of the kick at the start of each interval, NO_KICK without one;
-    offsets: int64[blocks + 1], first interval of each block. The charge state is not carried from block to block.
+    offsets: int64[blocks + 1], first interval of each block. The charge state is not carried from block to
+    block.
     """
 
     counts: np.ndarray
@@ -109,9 +112,11 @@ def kick_matrices(p_d: float, c: ArrayLike) -> np.ndarray:
 def log_likelihood(data: TelegraphData, rates: TelegraphRates, p_d: float, c: ArrayLike) -> float:
     """Exact log-likelihood; every block starts from even odds, which the first intervals settle.
 
-    c: one value per kick class (or one for all). p_d and c may be a little negative, or above one: the kicked interval
-    as a whole is still a probability wherever counts occur, and estimates of a kick that is absent scatter evenly about
-    zero. Where an interval gets a negative probability it counts as 1e-30.
+    c: one value per kick class (or one for all). p_d and c may be a little negative, or above one: the kicked
+    interval
+    as a whole is still a probability wherever counts occur, and estimates of a kick that is absent scatter
+    evenly about
+    zero. A negative weight of a state counts as zero, which keeps the likelihood finite and continuous.
     """
     steps = _steps(data, rates, p_d, c)
     return float(_forward(data.counts, data.kicks, data.offsets, steps))
@@ -122,7 +127,8 @@ def goodness_of_fit(
 ) -> GoodnessOfFit:
     """Compare counts with their one-step predictions.
 
-    Predictions given the past have independent errors even though a blinking dot's counts do not, so sums of them have
+    Predictions given the past have independent errors even though a blinking dot's counts do not, so sums of
+    them have
     an exact covariance. `fitted` parameters are taken off the degrees of freedom of the histogram.
     """
     edges = _bin_edges(data.counts)
@@ -153,7 +159,9 @@ def two_levels(counts: ArrayLike) -> tuple[float, float, float, float]:
     total = weight.sum()
     mean = float(values @ weight / total)
     if mean <= 0.0:
-        raise AnalysisError("telegraph: no counts at all; check that the light is on and the right channels are read")
+        raise AnalysisError(
+            "telegraph: no counts at all; check that the light is on and the right channels are read"
+        )
     spread = np.sqrt(max(float((values - mean) ** 2 @ weight / total), mean))
     best = (-np.inf, mean, mean, 0.5)
     for start_low, start_high, start_share in ((0.25, 1.1, 0.1), (0.7, 2.5, 0.8), (0.5, 1.3, 0.4)):
@@ -231,8 +239,8 @@ def _forward(counts: np.ndarray, kicks: np.ndarray, offsets: np.ndarray, steps: 
         for i in range(offsets[block], offsets[block + 1]):
             g = kicks[i] if kicks[i] >= 0 else last
             m = steps[g, counts[i]]
-            new_x = x * m[0, 0] + t * m[1, 0]
-            t = x * m[0, 1] + t * m[1, 1]
+            new_x = max(x * m[0, 0] + t * m[1, 0], 0.0)
+            t = max(x * m[0, 1] + t * m[1, 1], 0.0)
             x = new_x
             norm = x + t
             if norm < 1e-150:  # divide now and then, not every step
@@ -278,8 +286,8 @@ def _predict(
                 time_sum[i // chunk] += residual
                 time_variance[i // chunk] += residual * residual
             m = steps[g, counts[i]]
-            new_x = x * m[0, 0] + t * m[1, 0]
-            new_t = x * m[0, 1] + t * m[1, 1]
+            new_x = max(x * m[0, 0] + t * m[1, 0], 0.0)
+            new_t = max(x * m[0, 1] + t * m[1, 1], 0.0)
             norm = new_x + new_t
             if norm > 0.0:
                 x, t = new_x / norm, new_t / norm

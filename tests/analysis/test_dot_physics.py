@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from labctl.analysis import dot_physics as dot
 
 KAPPA = 3.41965e-4
@@ -28,7 +29,8 @@ def test_yields_and_charging_rate():
 
 @pytest.mark.parametrize(
     ("field", "expected", "digits"),
-    [(1, 6e-6, 6), (2, 0.0110, 4), (3, 0.1261, 4), (4, 0.3752, 4), (5, 0.6306, 4), (6, 0.8064, 4), (8, 0.9534, 4),
+    [(1, 6e-6, 6), (2, 0.0110, 4), (3, 0.1261, 4), (4, 0.3752, 4), (5, 0.6306, 4), (6, 0.8064, 4), (8, 0.9534,
+    4),
      (10, 0.9885, 4)],
 )  # fmt: skip
 def test_discharge_probability(field, expected, digits):
@@ -88,7 +90,8 @@ def test_delay_scan_table():
 
 
 def test_alive_probability_with_jitter_matches_average_over_jitter():
-    # direct average over 4e5 Gaussian delays; the largest of six deviations exceeds 4.5 sigma in 4e-5 of seeds
+    # direct average over 4e5 Gaussian delays; the largest of six deviations exceeds 4.5 sigma in 4e-5 of
+    # seeds
     rng = np.random.Generator(np.random.Philox(1))
     sigma, period, tau = 2e-9, 400e-9, 30e-9
     for delay in np.array([0.0, 1.0, 5.0, 200.0, 399.0, 400.0]) * 1e-9:
@@ -122,7 +125,8 @@ def test_pulsed_g2_with_blinking_and_clicks():
 
 
 def test_bunching_and_fano():
-    for p_t, ratio, expected in [(0.5, 0.19, 0.46331), (0.2, 0.19, 0.14949), (0.3, 0.19, 0.24043), (0.5, 0, 1.0),
+    for p_t, ratio, expected in [(0.5, 0.19, 0.46331), (0.2, 0.19, 0.14949), (0.3, 0.19, 0.24043), (0.5, 0,
+    1.0),
                                  (2 / 7, 0.2, 0.21948)]:  # fmt: skip
         close(dot.blinking_beta(p_t, ratio), expected, 5)
     p_t_on = dot.kicked_occupancy(4, 10, 1e-3, dot.kick_probability(5, 20, 15)).mean
@@ -138,7 +142,9 @@ def test_background_and_cw():
     close(dot.raw_g2(0.02, 0.8), 0.3728, 4)
     close(dot.cw_g2_zero(6.30e5), 0.0994, 4)
     near = dot.DotYields()
-    assert dot.cw_g2_zero(6.30e5) == pytest.approx(near.biexciton / near.exciton * (1 + 6.30e5 * 30e-9), rel=0.005)
+    assert dot.cw_g2_zero(6.30e5) == pytest.approx(
+        near.biexciton / near.exciton * (1 + 6.30e5 * 30e-9), rel=0.005
+    )
     assert dot.cw_g2_zero(6.30e5, yields=dot.DotYields(biexciton=0.0)) == 0.0
 
 
