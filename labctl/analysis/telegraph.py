@@ -120,7 +120,10 @@ def log_likelihood(data: TelegraphData, rates: TelegraphRates, p_d: float, c: Ar
     the other, so that predictions still add up to one; an interval of negative probability counts as 1e-30.
     """
     steps = _steps(data, rates, p_d, c)
-    return float(_forward(data.counts, data.kicks, data.offsets, steps))
+    # a kicked interval whose own transition probabilities turn negative is no model of anything: keep fits away
+    moved = kick_matrices(p_d, _per_class(c, data.classes)) @ _end(rates, data.interval_s)
+    wall = 20.0 * data.counts.size * float(np.maximum(-moved, 0.0).sum())
+    return float(_forward(data.counts, data.kicks, data.offsets, steps)) - wall
 
 
 def goodness_of_fit(
