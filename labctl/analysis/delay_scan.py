@@ -322,8 +322,8 @@ def _period_starts(data: TelegraphData, pulse_period_s: float) -> dict[str, Para
     low, high, share, gain = two_levels(data.counts)
     if gain < 20.0 or high - low < 0.5 * np.sqrt(high):
         raise AnalysisError(
-            "delay scan: grey and bright periods cannot be told apart; use more light or the fit of total
-            counts"
+            "delay scan: grey and bright periods cannot be told apart; use more light or the "
+            "fit of total counts"
         )
     t = data.interval_s
     rate_x, rate_t = high / t, low / t

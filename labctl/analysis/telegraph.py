@@ -116,10 +116,14 @@ def log_likelihood(data: TelegraphData, rates: TelegraphRates, p_d: float, c: Ar
     interval
     as a whole is still a probability wherever counts occur, and estimates of a kick that is absent scatter
     evenly about
-    zero. A negative weight of a state counts as zero, which keeps the likelihood finite and continuous.
+    zero. A negative weight of a state is moved to
+    the other, so that predictions still add up to one; an interval of negative probability counts as 1e-30.
     """
     steps = _steps(data, rates, p_d, c)
-    return float(_forward(data.counts, data.kicks, data.offsets, steps))
+    # a kicked interval whose own transition probabilities turn negative is no model of anything: keep fits away
+    moved = kick_matrices(p_d, _per_class(c, data.classes)) @ _end(rates, data.interval_s)
+    wall = 20.0 * data.counts.size * float(np.maximum(-moved, 0.0).sum())
+    return float(_forward(data.counts, data.kicks, data.offsets, steps)) - wall
 
 
 def goodness_of_fit(
@@ -239,10 +243,11 @@ def _forward(counts: np.ndarray, kicks: np.ndarray, offsets: np.ndarray, steps: 
         for i in range(offsets[block], offsets[block + 1]):
             g = kicks[i] if kicks[i] >= 0 else last
             m = steps[g, counts[i]]
-            new_x = max(x * m[0, 0] + t * m[1, 0], 0.0)
-            t = max(x * m[0, 1] + t * m[1, 1], 0.0)
-            x = new_x
-            norm = x + t
+            new_x = x * m[0, 0] + t * m[1, 0]
+            new_t = x * m[0, 1] + t * m[1, 1]
+            norm = new_x + new_t
+            x = min(max(new_x, 0.0), norm)
+            t = norm - x
             if norm < 1e-150:  # divide now and then, not every step
                 if norm > 0.0:
                     total += np.log(norm)
@@ -286,11 +291,11 @@ def _predict(
                 time_sum[i // chunk] += residual
                 time_variance[i // chunk] += residual * residual
             m = steps[g, counts[i]]
-            new_x = max(x * m[0, 0] + t * m[1, 0], 0.0)
-            new_t = max(x * m[0, 1] + t * m[1, 1], 0.0)
-            norm = new_x + new_t
+            new_x = x * m[0, 0] + t * m[1, 0]
+            norm = new_x + x * m[0, 1] + t * m[1, 1]
             if norm > 0.0:
-                x, t = new_x / norm, new_t / norm
+                x = min(max(new_x / norm, 0.0), 1.0)
+                t = 1.0 - x
             else:
                 x, t = 0.5, 0.5
     return excess, covariance, time_sum, time_variance
