@@ -197,7 +197,7 @@ def _starts(
         "rate_t": Parameter(rate_t, 0.02 * rate_t, (0.0, None)),
         "k_c": Parameter(k_c, 0.1 * k_c, (0.0, None)),
         "k_d": Parameter(k_d, 0.1 * k_d, (0.0, None)),
-        "p_d": Parameter(p_d, 0.02, (-0.1, 1.05)),
+        "p_d": Parameter(p_d, 0.02 if p_d > 0.0 else 0.0005, (-0.1, 1.05)),
         "c": Parameter(0.0, 0.001, (-0.1, 0.6), fixed=not with_ionisation),
     }
 
