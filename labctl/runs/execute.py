@@ -64,7 +64,33 @@ def execute(
     command: str = "",
     on_open: Callable[[Bench], None] | None = None,
 ) -> Outcome:
-    """Run `experiment` on the bench, then analyse and plot it.
+    """Take data with `experiment` on the bench, then analyse and plot them; arguments as `take_run`."""
+    taken = take_run(
+        experiment, bench_name, root=root, twin=twin, progress=progress, command=command, on_open=on_open
+    )
+    return analyse_run(taken.directory, reason=taken.reason)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A run whose data are on disk: where, how it ended, and why."""
+
+    directory: Path
+    status: str
+    reason: str
+
+
+def take_run(
+    experiment: Experiment,
+    bench_name: str,
+    *,
+    root: Path,
+    twin: TwinOptions | None = None,
+    progress: Progress | None = None,
+    command: str = "",
+    on_open: Callable[[Bench], None] | None = None,
+) -> Taken:
+    """Run `experiment` on the bench and complete its file.
 
     root: folder that collects runs. on_open: called with the open bench before the run begins.
     A stop request gives the status "abort"; an exception is recorded as "fail" and raised again after
@@ -77,16 +103,14 @@ def execute(
         writer = RunWriter.create(root, experiment.name, _header(experiment, bench_name, twin, command))
         if on_open is not None:
             on_open(bench)
-        directory, status, reason = _carry_out(experiment, bench, writer, twin, watcher)
-    return analyse_run(directory, status=status, reason=reason)
+        return _carry_out(experiment, bench, writer, twin, watcher)
 
 
-def analyse_run(directory: Path, *, status: str = "", reason: str = "") -> Outcome:
+def analyse_run(directory: Path, *, reason: str = "") -> Outcome:
     """Analyse a stored run and leave `figure.png` and `estimates.json` beside it."""
     data = open_run(directory)
-    status = status or data.status
-    if status != "success":
-        return Outcome(directory, status, reason, None, {})
+    if data.status != "success":
+        return Outcome(directory, data.status, reason or data.reason, None, {})
     experiment = experiment_of(data)
     analysis = experiment.analyse(data)
     truth = experiment.truth(data.twin) if data.twin else {}
@@ -98,7 +122,7 @@ def analyse_run(directory: Path, *, status: str = "", reason: str = "") -> Outco
         "notes": analysis.notes,
     }
     (directory / "estimates.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    return Outcome(directory, status, reason, analysis, truth)
+    return Outcome(directory, data.status, reason, analysis, truth)
 
 
 def estimate_rows(analysis: Analysis, truth: dict[str, float]) -> list[dict[str, Any]]:
@@ -115,7 +139,7 @@ def estimate_rows(analysis: Analysis, truth: dict[str, float]) -> list[dict[str,
 
 def _carry_out(
     experiment: Experiment, bench: Bench, writer: RunWriter, twin: TwinOptions, progress: Progress
-) -> tuple[Path, str, str]:
+) -> Taken:
     stop = StopRequest()
     run = Run(
         bench, writer, experiment.records,
@@ -141,7 +165,7 @@ def _carry_out(
             writer.twin(bench.twin.client.truth() | {"acquisitions": run.truth_by_acquisition})
         progress.finish()
         directory = writer.finish(status, reason).parent
-    return directory, status, reason
+    return Taken(directory, status, reason)
 
 
 def _slice_s(bench: Bench, twin: TwinOptions) -> float:
