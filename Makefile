@@ -3,21 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/labctl demo
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-
-bench: $(VENV)/.test
-	$(BIN)/python tests/bench/run.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

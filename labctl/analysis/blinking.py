@@ -190,11 +190,11 @@ def _verdict(effect: bool, likelihood_ratio: float, estimates: Mapping[str, Esti
     p_d, ratio = estimates["p_d"], estimates["trion_fraction_ratio"]
     if effect:
         return (
-            f"effect: each kick discharges the dot with probability {p_d.value:.3g} +- {p_d.error:.2g}; "
+            f"effect: each kick discharges the dot with probability {p_d.value:.3g} ± {p_d.error:.2g}; "
             f"the charged fraction changes by the factor {ratio.value:.3g}"
         )
     return (
-        f"no effect: discharge probability {p_d.value:.2g} +- {p_d.error:.2g} is consistent with zero "
+        f"no effect: discharge probability {p_d.value:.2g} ± {p_d.error:.2g} is consistent with zero "
         f"(likelihood ratio {likelihood_ratio:.2f} < {CHI2_95})"
     )
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from labctl.bench.bench import Bench, TwinOptions, open_bench
-from labctl.bench.config import load_bench
 from labctl.loading import NotFound, experiment_files, load_file, nearest
 from labctl.runs.experiment import Analysis, Experiment
 from labctl.runs.interrupts import StopRequest, stop_on_signals
@@ -100,7 +99,7 @@ def take_run(
     watcher: Progress = progress or Silent()
     with open_bench(bench_name, twin) as bench:
         bench.require(experiment.roles)
-        writer = RunWriter.create(root, experiment.name, _header(experiment, bench_name, twin, command))
+        writer = RunWriter.create(root, experiment.name, _header(experiment, bench, twin, command))
         if on_open is not None:
             on_open(bench)
         return _carry_out(experiment, bench, writer, twin, watcher)
@@ -174,16 +173,18 @@ def _slice_s(bench: Bench, twin: TwinOptions) -> float:
     return _SLICE_TWIN_S if twin.speed is None else min(_SLICE_TWIN_S, _SLICE_WALL_S * twin.speed)
 
 
-def _header(experiment: Experiment, bench_name: str, twin: TwinOptions, command: str) -> dict[str, Any]:
-    config, file = load_bench(bench_name)
+def _header(experiment: Experiment, bench: Bench, twin: TwinOptions, command: str) -> dict[str, Any]:
     plot = experiment.default_plot
     return {
         "parameters": experiment.parameters(),
         "title": experiment.summary(),
-        "bench": config.bench,
-        "bench_text": file.read_text(encoding="utf-8"),
-        "bench_values": config.values,
+        "bench": bench.config.bench,
+        "bench_text": bench.file.read_text(encoding="utf-8"),
+        "bench_values": bench.config.values,
+        "identities": {name: str(identity) for name, identity in bench.identities.items()},
         "seed": twin.seed,
+        "twin_id": bench.twin.twin_id if bench.twin else None,
+        "bench_time_s": bench.clock.now(),
         "command": command,
         "default_plot": vars(plot) if plot else None,
     }
