@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint campaign clean
 
 demo: $(VENV)/.demo
 	$(BIN)/labctl demo
@@ -15,6 +15,11 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# the demo over many seeds: are its errors honest? (about 20 s of two cores per seed)
+SEEDS ?= 100
+campaign: $(VENV)/.demo
+	$(BIN)/python tests/campaigns/demo_pulls.py --seeds $(SEEDS)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
