@@ -12,14 +12,13 @@ app = typer.Typer(
     help="Control laboratory instruments and run quantum-optics experiments, on the bench or on its twin.\n\n"
     "Start with `labctl demo`: three experiments on a simulated bench, in under a minute.\n"
     "Then `labctl list`, `labctl run delay_scan --bench sim_dot`, `labctl show last`.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder that collects the runs.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the twin and of the order of points.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the twin and of the order of points.")]
 Speed = Annotated[
     float | None,
     typer.Option("--speed", min=1e-3, help="Twin seconds per wall second; as fast as it can be computed if left out."),
@@ -107,6 +106,14 @@ def plot(
     from labctl.cli.runs import plot_run
 
     plot_run(run, root=out, output=output, as_json=json)
+
+
+@app.command()
+def recover(run: RunName, json: Json = False, out: Out = Path("runs")) -> None:
+    """Complete the file of a run whose process died, from its journal; a finished run is left as it is."""
+    from labctl.cli.runs import recover_run
+
+    recover_run(run, root=out, as_json=json)
 
 
 @app.command()
