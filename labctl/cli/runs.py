@@ -159,8 +159,13 @@ def show_run(name: str, *, root: Path, as_json: bool) -> None:
 def plot_run(name: str, *, root: Path, output: Path | None, as_json: bool) -> None:
     """Analyse again and draw again."""
     outcome = analyse_run(open_run(find_run(name, root)).directory)
+    if outcome.analysis is None:
+        raise ParameterError(
+            f"{outcome.directory}: the run ended with status {outcome.status!r}; "
+            "only one that was taken to its end can be analysed"
+        )
     figure = outcome.directory / "figure.png"
-    if output is not None and figure.is_file():
+    if output is not None:
         shutil.copyfile(figure, output)
         figure = output
     if as_json:
