@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labctl.analysis.errors import AnalysisError
 from labctl.bench.bench import Bench, TwinOptions, open_bench
 from labctl.bench.config import load_bench
 from labctl.loading import NotFound, experiment_files, load_file, nearest
@@ -68,7 +69,8 @@ def execute(
 
     root: folder that collects runs. on_open: called with the open bench before the run begins.
     A stop request gives the status "abort"; an exception is recorded as "fail" and raised again after
-    everything is safe and the file is complete.
+    everything is safe and the file is complete. Data that cannot be analysed, because they are too few for
+    instance, are kept, and the outcome has the reason and no analysis.
     """
     twin = twin or TwinOptions()
     watcher: Progress = progress or Silent()
@@ -78,7 +80,10 @@ def execute(
         if on_open is not None:
             on_open(bench)
         directory, status, reason = _carry_out(experiment, bench, writer, twin, watcher)
-    return analyse_run(directory, status=status, reason=reason)
+    try:
+        return analyse_run(directory, status=status, reason=reason)
+    except AnalysisError as error:
+        return Outcome(directory, status, f"not analysed: {error}", None, {})
 
 
 def analyse_run(directory: Path, *, status: str = "", reason: str = "") -> Outcome:
