@@ -117,12 +117,11 @@ def _known_fields(model: Any, location: Location) -> list[str]:
     return list(getattr(model, "model_fields", {}))
 
 
-def _line_of(document: Any, location: Location) -> int:
+def _line_of(node: Any, location: Location) -> int:
     line = 1
-    node: Any = document
     for part in location:
         try:
-            position = node.lc.key(part) if isinstance(node, dict) else node.lc.item(part)
+            position = (node.lc.key if hasattr(node, "keys") else node.lc.item)(part)
             line, node = position[0] + 1, node[part]
         except (AttributeError, KeyError, IndexError, TypeError):
             break

@@ -40,7 +40,9 @@ def serve_twin(name: str, *, seed: int, speed: float | None, as_json: bool) -> N
             print_json({"twin": name, "control": process.control_address, "devices": devices})
         else:
             rows = [[device, address] for device, address in devices.items()]
-            print_table(f"twin {name}, control port {process.control_address}", ["instrument", "address"], rows)
+            print_table(
+                f"twin {name}, control port {process.control_address}", ["instrument", "address"], rows
+            )
             print_text("Ctrl-C ends it.")
         sys.stdout.flush()
         with suppress(KeyboardInterrupt):

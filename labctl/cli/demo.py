@@ -41,7 +41,12 @@ def _experiments(duration_s: float | None) -> list[Experiment]:
 
 
 def _report(outcomes: list[Outcome], *, as_json: bool) -> None:
-    rows = [row for outcome in outcomes if outcome.analysis for row in estimate_rows(outcome.analysis, outcome.truth)]
+    rows = [
+        row
+        for outcome in outcomes
+        if outcome.analysis
+        for row in estimate_rows(outcome.analysis, outcome.truth)
+    ]
     files = [str(file) for outcome in outcomes for file in outcome.files]
     if as_json:
         print_json({"estimates": rows, "verdicts": _verdicts(outcomes), "files": files})

@@ -17,9 +17,7 @@ def list_all(experiment: str | None, *, as_json: bool) -> None:
     """
     described, broken = ([_describe(experiment)], {}) if experiment else _describe_all()
     if as_json:
-        print_json(
-            {"experiments": described, "broken": broken, "benches": sorted(list_configs("benches"))}
-        )
+        print_json({"experiments": described, "broken": broken, "benches": sorted(list_configs("benches"))})
         return
     for item in described:
         roles = ", ".join(f"{role} ({capability})" for role, capability in item["roles"].items())

@@ -110,7 +110,11 @@ def _draw(report: RecordingReport, path: Path) -> None:
 def _print(report: RecordingReport) -> None:
     print_text(f"{report.file}: {report.mode}, {report.records} records, {report.duration_s:.6g} s")
     rows = [
-        [str(channel), str(number), f"{number / report.duration_s / 1e3:.4g} kcps" if report.duration_s else ""]
+        [
+            str(channel),
+            str(number),
+            f"{number / report.duration_s / 1e3:.4g} kcps" if report.duration_s else "",
+        ]
         for channel, number in report.channels.items()
     ]
     print_table("channels", ["channel", "tags", "mean rate"], rows)
@@ -118,7 +122,8 @@ def _print(report: RecordingReport) -> None:
         a, b = correlation.pair
         edges = correlation.lag_edges_ps
         print_text(
-            f"pair {a} x {b}: {int(correlation.counts.sum())} pairs with lags in [{edges[0] / 1e3:g}, {edges[-1] / 1e3:g}) ns"
+            f"pair {a} x {b}: {int(correlation.counts.sum())} pairs with lags in "
+            f"[{edges[0] / 1e3:g}, {edges[-1] / 1e3:g}) ns"
         )
     for pulsed in report.pulsed:
         zero = int(pulsed.counts[len(pulsed.counts) // 2])

@@ -22,7 +22,6 @@ from labctl.runs.execute import Outcome, analyse_run, estimate_rows, execute, fi
 from labctl.runs.experiment import Experiment
 from labctl.store import RunData, finish_journal, list_runs, open_run
 
-
 _BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 
 
@@ -73,7 +72,9 @@ def make_experiment(name: str, settings: list[str]) -> Experiment:
         bounds = {p.name: p.bounds for p in experiment.describe_parameters()}.get(key, "")
         allowed = f" (allowed: {bounds})" if bounds else ""
         problem = "is out of bounds" if first["type"] in _BOUNDS else first_message(error)
-        raise ParameterError(f"{name}: {key} = {values.get(key, first['input'])!r}: {problem}{allowed}") from error
+        raise ParameterError(
+            f"{name}: {key} = {values.get(key, first['input'])!r}: {problem}{allowed}"
+        ) from error
 
 
 def parse_twin_settings(settings: list[str]) -> dict[str, Any]:
@@ -91,7 +92,9 @@ def check_writable(root: Path) -> None:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise ParameterError(f"--out {root}: cannot write in {existing} ({error.strerror}); name another") from error
+        raise ParameterError(
+            f"--out {root}: cannot write in {existing} ({error.strerror}); name another"
+        ) from error
 
 
 def terminal_progress(*, quiet: bool) -> Any:
@@ -110,7 +113,9 @@ def report(outcome: Outcome, *, as_json: bool) -> None:
         print_json(_outcome_json(outcome, rows))
         return
     if outcome.analysis is None:
-        print_text(f"run ended with status {outcome.status}: {outcome.reason}; what was taken is in {outcome.directory}")
+        print_text(
+            f"run ended with status {outcome.status}: {outcome.reason}; what was taken is in {outcome.directory}"
+        )
         return
     estimate_table("", rows)
     print_text(outcome.analysis.verdict)
@@ -134,7 +139,9 @@ def find_run(name: str, root: Path) -> Path:
         return runs[0]
     matching = [run for run in runs if name in (run.name, run.name.rpartition("_")[2])]
     if not matching:
-        raise ParameterError(f"no run named {name!r} in {root}{nearest(name, [run.name for run in runs[:20]])}")
+        raise ParameterError(
+            f"no run named {name!r} in {root}{nearest(name, [run.name for run in runs[:20]])}"
+        )
     return matching[0]
 
 
@@ -218,6 +225,7 @@ def _run_json(data: RunData) -> dict[str, Any]:
         "parameters": data.parameters,
         "sweeps": list(data.sweeps),
         "acquisitions": [
-            {"sweep": a.sweep, "index": a.index, "live_time_s": a.live_time_ps * 1e-12} for a in data.acquisitions
+            {"sweep": a.sweep, "index": a.index, "live_time_s": a.live_time_ps * 1e-12}
+            for a in data.acquisitions
         ],
     }

@@ -147,7 +147,12 @@ def test_options_that_cannot_be(
 def damaged_files(folder: Path) -> dict[str, list[str]]:
     """Files that are no recordings, and what must be said of each."""
     whole = write_t2(folder)[0].read_bytes()
-    contents = {"truncated.ptu": whole[:-400], "header.ptu": whole[:100], "empty.ptu": b"", "foreign.ptu": b"%PDF-1.4"}
+    contents = {
+        "truncated.ptu": whole[:-400],
+        "header.ptu": whole[:100],
+        "empty.ptu": b"",
+        "foreign.ptu": b"%PDF-1.4",
+    }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     return {

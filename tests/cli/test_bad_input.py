@@ -88,10 +88,18 @@ def test_a_place_for_runs_that_cannot_be_one(labctl: Call, tmp_path: Path, comma
 @pytest.mark.parametrize(
     ("driver", "more", "words"),
     [
-        ("drivers.power_meters.nothing:Meter", "", ["power_meter", "no module 'drivers.power_meters.nothing'"]),
+        (
+            "drivers.power_meters.nothing:Meter",
+            "",
+            ["power_meter", "no module 'drivers.power_meters.nothing'"],
+        ),
         (METER[:-1], "", ["power_meter", "did you mean 'ThorlabsPm100d'"]),
         ("labctl.sweeps:Axis", "", ["b.yaml", "power_meter", "labctl.sweeps:Axis"]),
-        (METER, "    options: {averages: 3}\n", ["b.yaml", "power_meter", "'averages'", f"options of {METER}"]),
+        (
+            METER,
+            "    options: {averages: 3}\n",
+            ["b.yaml", "power_meter", "'averages'", f"options of {METER}"],
+        ),
         (METER, "    adress: x\n", ["b.yaml:6:", "did you mean 'address'"]),
         (METER, "roles: {delay: [\n", ["b.yaml:7:", "not valid YAML"]),
         (METER, "    uses: {}\nroles: {meter: power_metre}\n", ["did you mean 'power_meter'"]),
@@ -176,7 +184,9 @@ def test_own_experiments_that_are_broken(labctl: Call, tmp_path: Path) -> None:
     (tmp_path / "experiments" / "empty.py").write_text("")
     assert_refused(labctl("run", "broken", "--bench", "sim_dot"), "broken.py", "no_such_package")
     assert_refused(labctl("list", "broken"), "broken.py", "no_such_package")
-    assert_refused(labctl("run", "empty", "--bench", "sim_dot"), "empty.py", "no Experiment with name = 'empty'")
+    assert_refused(
+        labctl("run", "empty", "--bench", "sim_dot"), "empty.py", "no Experiment with name = 'empty'"
+    )
     found = json.loads(labctl("list", "--json").out)
     assert set(found["broken"]) == {"broken", "empty"}
     assert {"delay_scan", "hbt"} <= {experiment["name"] for experiment in found["experiments"]}

@@ -14,7 +14,12 @@ HEAVY = ("numpy", "scipy", "numba", "pydantic", "rich", "qcodes", "matplotlib", 
 def test_the_commands_import_nothing_heavy(tmp_path: Path) -> None:
     code = f"import sys, labctl.cli.app; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout == "[]\n"
 

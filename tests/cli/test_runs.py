@@ -46,7 +46,11 @@ def test_check_speaks_json(labctl: Call) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent differently there")
 def test_twin_speaks_json_until_ctrl_c(tmp_path: Path) -> None:
     with subprocess.Popen(
-        command("twin", "sim_dot", "--json"), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True
+        command("twin", "sim_dot", "--json"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
     ) as twin:
         assert twin.stdout is not None
         text = ""
@@ -71,7 +75,9 @@ def test_a_full_disk_loses_nothing_that_was_taken(tmp_path: Path, labctl: Call) 
         preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size)),
     )  # fmt: skip
     (folder,) = (tmp_path / "runs").glob("*/*")
-    assert_refused(ended, str(folder.relative_to(tmp_path)), "cannot be written", "make room", "labctl recover")
+    assert_refused(
+        ended, str(folder.relative_to(tmp_path)), "cannot be written", "make room", "labctl recover"
+    )
     assert open_run(folder).status == "crashed"
     recovered = json.loads(labctl("recover", folder.name, "--json").out)
     assert recovered["status"] == "recovered"

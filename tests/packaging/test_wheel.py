@@ -62,7 +62,18 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     seen = [path for path in sys.path if Path(path).name == "site-packages"]
     (packages / "behind.pth").write_text("".join(f"{path}\n" for path in seen))
     python = scripts / Path(sys.executable).name
-    run(folder, sys.executable, "-m", "pip", "--python", str(python), "install", *PIP, "--no-index", str(wheel))
+    run(
+        folder,
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        *PIP,
+        "--no-index",
+        str(wheel),
+    )
     return scripts / "labctl"
 
 
