@@ -21,11 +21,14 @@ from labctl.clock import Clock, WallClock
 from labctl.errors import LabctlError
 from labctl.instruments.base import Identity, LabInstrument, SafeReport
 from labctl.instruments.capabilities import missing_members
-from labctl.loading import find_config, load_object, nearest
+from labctl.loading import NotFound, find_config, load_object, nearest
 from labctl.quantities import parse_quantity
 
 _CONTROL_PORT = re.compile(r"[\w.-]+:\d+")
 _UNITS = {"s": "s", "m": "m", "w": "W", "j": "J", "v": "V", "k": "K", "hz": "Hz", "deg": "deg"}
+
+
+_NO_OPTIONS = {"self", "name", "address", "link", "clock"}
 
 
 class BenchError(LabctlError, RuntimeError):
@@ -189,14 +192,17 @@ def _build_all(bench: Bench) -> None:
 
 def _build(bench: Bench, name: str) -> LabInstrument:
     config = bench.config.instruments[name]
-    driver = load_object(config.driver)
+    try:
+        driver = load_object(config.driver)
+    except NotFound as error:
+        raise BenchError(f"{bench.file}: {name}: {error}") from error
     arguments: dict[str, Any] = {k: bench.instruments[used] for k, used in config.uses.items()}
     positional = [name] if config.address is None else [name, _resolve(bench, config)]
     try:
         options = {key: _si(key, value) for key, value in config.options.items()}
         instrument = driver(*positional, clock=bench.clock, **arguments, **options)
     except TypeError as error:
-        known = [p for p in inspect.signature(driver).parameters if p not in {"name", "address", "clock"}]
+        known = [p for p in inspect.signature(driver.__init__).parameters if p not in _NO_OPTIONS]
         if not any(word in str(error) for word in ("unexpected keyword", "missing", "positional")):
             raise
         raise BenchError(

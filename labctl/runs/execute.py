@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labctl.analysis.errors import AnalysisError
 from labctl.bench.bench import Bench, TwinOptions, open_bench
 from labctl.loading import NotFound, experiment_files, load_file, nearest
 from labctl.runs.experiment import Analysis, Experiment
@@ -67,7 +68,7 @@ def execute(
     taken = take_run(
         experiment, bench_name, root=root, twin=twin, progress=progress, command=command, on_open=on_open
     )
-    return analyse_run(taken.directory, reason=taken.reason)
+    return conclude(taken)
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def take_run(
 
     root: folder that collects runs. on_open: called with the open bench before the run begins.
     A stop request gives the status "abort"; an exception is recorded as "fail" and raised again after
-    everything is safe and the file is complete.
+    everything is safe and the file is complete. Data that cannot be analysed, because they are too few for
+    instance, are kept, and the outcome has the reason and no analysis.
     """
     twin = twin or TwinOptions()
     watcher: Progress = progress or Silent()
@@ -103,6 +105,14 @@ def take_run(
         if on_open is not None:
             on_open(bench)
         return _carry_out(experiment, bench, writer, twin, watcher)
+
+
+def conclude(taken: Taken) -> Outcome:
+    """Analyse a run that was just taken; data that cannot be analysed are kept, and the outcome says why."""
+    try:
+        return analyse_run(taken.directory, reason=taken.reason)
+    except AnalysisError as error:
+        return Outcome(taken.directory, taken.status, f"not analysed: {error}", None, {})
 
 
 def analyse_run(directory: Path, *, reason: str = "") -> Outcome:
