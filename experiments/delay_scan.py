@@ -19,6 +19,7 @@ from pydantic import Field
 
 from labctl.analysis.delay_scan import (
     DelayScanFit,
+    TelegraphNuisance,
     fit_delay_scan_counts,
     fit_delay_scan_periods,
     kicked_count_moments,
@@ -121,7 +122,7 @@ class DelayScan(Experiment):
                 if name in fit.estimates:
                     estimates.append(replace(fit[name], quantity=quantity + suffix))
                     signed_roots[quantity + suffix] = partial(fit.signed_root, name)
-        curves = self._curves(delays_s, counts, live_s, by_counts, setup)
+        curves = self._curves(delays_s, counts, live_s, by_counts, by_period.nuisance, setup)
         return Analysis(estimates, by_counts.verdict, notes, curves, signed_roots)
 
     def _curves(
@@ -130,16 +131,17 @@ class DelayScan(Experiment):
         counts: NDArray[np.float64],
         live_s: NDArray[np.float64],
         fit: DelayScanFit,
+        dot: TelegraphNuisance,
         setup: tuple[float, float, float, float],
     ) -> dict[str, NDArray[np.float64]]:
         """Points with their full errors, and the fitted curve, as rates in 1/s."""
         mean_excitons, pulse_period_s, kick_period_s, jitter_s = setup
         v = fit.maximum.values
-        rates = TelegraphRates(v["baseline"], v["rate_ratio"] * v["baseline"], v["k_c"], v["k_d"])
+        rates = TelegraphRates(v["baseline"], dot.rate_ratio * v["baseline"], dot.k_c, dot.k_d)
 
         def model(delay_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             alive = exciton_alive(delay_s, mean_excitons, v["tau_x"], pulse_period_s, jitter_s)
-            return kicked_count_moments(rates, kick_period_s, v["p_d"], v["p_i"] * alive)
+            return kicked_count_moments(rates, kick_period_s, dot.p_d, v["p_i"] * alive)
 
         mean, variance = model(delays_s)
         sigma = np.sqrt(variance / kick_period_s / live_s)

@@ -59,8 +59,7 @@ def fit_blinking_control(
     """Fit interleaved blocks without and with kicks together.
 
     off_blocks, on_blocks: counts of consecutive intervals of `interval_s`; a kick comes at the start of the
-    first
-    interval of each on-block and of every `intervals_per_kick`-th after it.
+    first interval of each on-block and of every `intervals_per_kick`-th after it.
     Raises AnalysisError when the dot shows one brightness only, or too few changes of it for a rate.
     """
     if not off_blocks or not on_blocks:
@@ -85,7 +84,7 @@ def fit_blinking_control(
             f"{off.counts.size * interval_s:.3g} s without kicks); measure longer or raise the visible power"
         )
     ratio = 2.0 * (maximum.profile("p_d", 0.0) - maximum.nll)
-    effect = ratio >= CHI2_95 and maximum.values["p_d"] > 0.0
+    effect = ratio >= CHI2_95
     v = maximum.values
     goodness = goodness_of_fit(
         data,
@@ -95,6 +94,8 @@ def fit_blinking_control(
         sum(not p.fixed for p in maximum.parameters.values()),
     )
     estimates = _estimates(maximum, data.counts.size, interval_s * intervals_per_kick)
+    if not effect:
+        estimates |= _upper_limits(maximum, interval_s * intervals_per_kick, data.counts.size)
     return BlinkingFit(estimates, effect, _verdict(effect, ratio, estimates), ratio, goodness, maximum)
 
 
@@ -127,6 +128,36 @@ def occupancy(maximum: MaximumLikelihood, kick_period_s: float, n: int) -> dict[
         "trion_fraction_ratio", value, float(low), float(high), "", _METHOD, n
     )
     return found
+
+
+def _upper_limits(maximum: MaximumLikelihood, kick_period_s: float, n: int) -> dict[str, Estimate]:
+    """p_d, charged fraction with kicks, and ratio where p_d is consistent with zero, its lower limit.
+
+    Their errors on the side of an effect come from the profile of p_d, those on the other side end at "no kick".
+    """
+    v = maximum.values
+    highest = maximum.interval("p_d")[1] or v["p_d"] + maximum.error("p_d")
+    method = "kicked-telegraph hidden Markov likelihood, profile of p_d"
+    off = v["k_c"] / (v["k_c"] + v["k_d"])
+
+    def on(p_d: float) -> float:
+        return float(kicked_occupancy(v["k_c"], v["k_d"], kick_period_s, p_d, v["c"]).mean)
+
+    best, strongest, weakest = on(v["p_d"]), on(highest), on(0.0)
+    off_error = maximum.propagate(lambda u: u["k_c"] / (u["k_c"] + u["k_d"]))[1]
+    fraction = (
+        float(np.hypot(best - strongest, off_error)),
+        float(np.hypot(weakest - best, off_error)),
+    )
+    least = 0.5 * (best - strongest) / off  # a best value at the limit still has an error on that side
+    return {
+        "p_d": Estimate("p_d", v["p_d"], max(v["p_d"], 0.5 * highest), highest - v["p_d"], "", method, n),
+        "trion_fraction_on": Estimate("trion_fraction_on", best, *fraction, "", method, n),
+        "trion_fraction_ratio": Estimate(
+            "trion_fraction_ratio", best / off, (best - strongest) / off, max((weakest - best) / off, least),
+            "", method, n,
+        ),
+    }  # fmt: skip
 
 
 def _logit_estimate(name: str, value: float, error: float, n: int) -> Estimate:
@@ -197,8 +228,8 @@ def _starts(
         "rate_t": Parameter(rate_t, 0.02 * rate_t, (0.0, None)),
         "k_c": Parameter(k_c, 0.1 * k_c, (0.0, None)),
         "k_d": Parameter(k_d, 0.1 * k_d, (0.0, None)),
-        "p_d": Parameter(p_d, 0.02 if p_d > 0.0 else 0.0005, (-0.1, 1.05)),
-        "c": Parameter(0.0, 0.001, (-0.1, 0.6), fixed=not with_ionisation),
+        "p_d": Parameter(p_d or 1e-4, 0.02 if p_d > 0.0 else 1e-3, (0.0, 1.0)),
+        "c": Parameter(1e-4 if with_ionisation else 0.0, 1e-3, (0.0, 1.0), fixed=not with_ionisation),
     }
 
 

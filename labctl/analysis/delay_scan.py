@@ -34,23 +34,20 @@ CHI2_95 = 3.84
 _UNITS = {"tau_x": "s", "p_i": "", "baseline": "1/s", "drift": "1/s", "rate_x": "1/s", "rate_t": "1/s",
           "k_c": "1/s", "k_d": "1/s", "p_d": ""}  # fmt: skip
 _P_I_LIMITS = (-0.1, 1.0)
-_NUISANCES = ("k_c", "k_d", "p_d", "rate_ratio")
 
 
 @dataclass(frozen=True)
 class TelegraphNuisance:
     """What the counts fit must be told about the dot, from a period-resolved fit or a blinking measurement.
 
-    rate_ratio: count rate in T over count rate in X. covariance: 4x4 in the order k_c, k_d, p_d, rate_ratio;
-    with it the
-    four are profiled under that Gaussian constraint, without it they are taken as exact.
+    rate_ratio: count rate in T over count rate in X. The four are taken as exact: a period-resolved fit of the
+    same run knows them far better than a fit of total counts could notice.
     """
 
     k_c: float
     k_d: float
     p_d: float
     rate_ratio: float
-    covariance: np.ndarray | None = None
 
     @property
     def values(self) -> np.ndarray:
@@ -169,19 +166,18 @@ def fit_delay_scan_counts(
         raise AnalysisError(f"delay scan: needs more than {needed} points, each with counts and a live time")
     pulses = _Pulses(mu, pulse_period_s, jitter_s)
     clock = np.zeros_like(n) if times_s is None else np.asarray(times_s, float) - np.mean(times_s)
-    precision = None if nuisance.covariance is None else np.linalg.pinv(nuisance.covariance)
 
     def residuals(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mean, variance = _point_moments(v, delays, live, clock, pulses, kick_period_s)
+        mean, variance = _point_moments(
+            np.concatenate([v, nuisance.values]), delays, live, clock, pulses, kick_period_s
+        )
         return n - mean, variance
 
     def nll(v: np.ndarray) -> float:
         difference, variance = residuals(v)
         if not np.all(variance > 0.0):
             return 1e12
-        offset = np.asarray(v[4:8]) - nuisance.values
-        penalty = 0.0 if precision is None else 0.5 * float(offset @ precision @ offset)
-        return 0.5 * float(np.sum(difference**2 / variance + np.log(variance))) + penalty
+        return 0.5 * float(np.sum(difference**2 / variance + np.log(variance)))
 
     rate = float(np.max(n / live))
     parameters = {
@@ -189,7 +185,7 @@ def fit_delay_scan_counts(
         "p_i": Parameter(0.02, 0.01, _P_I_LIMITS),
         "baseline": Parameter(rate, 1e-3 * rate, (0.5 * rate, 3.0 * rate)),
         "drift": Parameter(0.0, 1e-6, (None, None), fixed=times_s is None),
-    } | _nuisance_parameters(nuisance)
+    }
     maximum = _best_over_tau(nll, parameters, pulse_period_s)
     difference, variance = residuals(np.array(list(maximum.values.values())))
     deviance = float(np.sum(difference**2 / variance))
@@ -233,7 +229,7 @@ def fit_delay_scan_periods(
         data.counts.size,
         goodness.p_value,
         "hidden Markov likelihood of kick periods",
-        _as_nuisance(maximum),
+        TelegraphNuisance(v["k_c"], v["k_d"], v["p_d"], v["rate_t"] / v["rate_x"]),
     )
 
 
@@ -284,33 +280,13 @@ def _point_moments(
     pulses: _Pulses,
     kick_period_s: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of the counts of each point; v as in the parameters of the counts fit."""
+    """Mean and variance of the counts of each point; v: tau_x, p_i, baseline, drift, then the four nuisances."""
     tau_x, p_i, baseline, drift, k_c, k_d, p_d, ratio = v
     rates = TelegraphRates(baseline, ratio * baseline, k_c, k_d)
     mean, variance = kicked_count_moments(rates, kick_period_s, p_d, pulses.ionisation(delays, p_i, tau_x))
     gain = 1.0 + drift * clock
     periods = live / kick_period_s
     return periods * mean * gain, periods * (mean * gain + (variance - mean) * gain**2)
-
-
-def _nuisance_parameters(nuisance: TelegraphNuisance) -> dict[str, Parameter]:
-    fixed = nuisance.covariance is None
-    width = np.ones(4) if fixed else np.sqrt(np.diag(nuisance.covariance))
-    limits = {"k_c": (1e-9, None), "k_d": (1e-9, None), "p_d": (-0.1, 1.0), "rate_ratio": (0.0, 1.0)}
-    return {
-        name: Parameter(float(value), float(w), limits[name], fixed or w == 0.0)
-        for name, value, w in zip(_NUISANCES, nuisance.values, width, strict=True)
-    }
-
-
-def _as_nuisance(maximum: MaximumLikelihood) -> TelegraphNuisance:
-    v = maximum.values
-    rows = [maximum.names.index(name) for name in ("k_c", "k_d", "p_d", "rate_t", "rate_x")]
-    jacobian = np.zeros((4, 5))
-    jacobian[:3, :3] = np.eye(3)
-    jacobian[3, 3], jacobian[3, 4] = 1.0 / v["rate_x"], -v["rate_t"] / v["rate_x"] ** 2
-    covariance = jacobian @ maximum.covariance[np.ix_(rows, rows)] @ jacobian.T
-    return TelegraphNuisance(v["k_c"], v["k_d"], v["p_d"], v["rate_t"] / v["rate_x"], covariance)
 
 
 def _tau_limits(pulse_period_s: float) -> tuple[float, float]:
@@ -335,12 +311,12 @@ def _period_starts(data: TelegraphData, pulse_period_s: float) -> dict[str, Para
     _, rates, p_d = max(scored, key=lambda entry: entry[0])
     return {
         "tau_x": Parameter(0.08 * pulse_period_s, 0.02 * pulse_period_s, _tau_limits(pulse_period_s)),
-        "p_i": Parameter(0.02, 0.01, _P_I_LIMITS),
+        "p_i": Parameter(0.02, 0.01, (0.0, 1.0)),
         "rate_x": Parameter(rate_x, 0.002 * rate_x, (0.0, None)),
         "rate_t": Parameter(rate_t, 0.02 * rate_t, (0.0, None)),
         "k_c": Parameter(rates.k_c, 0.05 * rates.k_c, (0.0, None)),
         "k_d": Parameter(rates.k_d, 0.2 * rates.k_d, (0.0, None)),
-        "p_d": Parameter(p_d, 0.02, (-0.1, 1.0)),
+        "p_d": Parameter(p_d, 0.02, (0.0, 1.0)),
     }
 
 

@@ -109,73 +109,13 @@ def maximise(
     `what` names the fit in the message of the AnalysisError raised when there is no finite minimum.
     """
     nll, minuit = _migrad(negative_log_likelihood, parameters)
-    names = tuple(parameters)
-    best = np.array(minuit.values)
-    free = [i for i, p in enumerate(parameters.values()) if not p.fixed]
-    covariance = np.zeros((best.size, best.size))
-    inverse = _hessian(negative_log_likelihood, best, nll, free, list(parameters.values()))
-    scale = np.sqrt(np.maximum(np.diag(inverse), 1e-300))
-    curvatures, vectors = np.linalg.eigh(inverse / np.outer(scale, scale))
-    if not np.isfinite(nll) or not np.all(np.isfinite(curvatures)):
+    minuit.strategy = 1
+    minuit.hesse()
+    if not np.isfinite(nll) or minuit.covariance is None:
         raise AnalysisError(f"{what}: the likelihood has no usable maximum; check levels and units of the data")
-    # a direction that the data leave open keeps a large finite error instead of an infinite one
-    flat = vectors / np.maximum(curvatures, 1e-6) @ vectors.T
-    covariance[np.ix_(free, free)] = flat / np.outer(scale, scale)
-    values = dict(zip(names, map(float, minuit.values), strict=True))
-    return MaximumLikelihood(names, values, covariance, nll, negative_log_likelihood, dict(parameters))
-
-
-def _hessian(
-    objective: Callable[[np.ndarray], float],
-    best: np.ndarray,
-    nll: float,
-    free: list[int],
-    parameters: list[Parameter],
-) -> np.ndarray:
-    """Second derivatives over steps of about half a standard error, wide enough to bridge the kinks of single events."""
-    steps = np.array([_step_of_rise(objective, best, nll, i, parameters[i]) for i in free])
-    # a minimum on a limit takes its derivatives around a point one step inside
-    centre = best.copy()
-    for i, h in zip(free, steps, strict=True):
-        low, high = parameters[i].limits
-        centre[i] = max(centre[i], low + h) if low is not None else centre[i]
-        centre[i] = min(centre[i], high - h) if high is not None else centre[i]
-
-    def at(*moves: tuple[int, float]) -> float:
-        point = centre.copy()
-        for k, sign in moves:
-            point[free[k]] += sign * steps[k]
-        return objective(point)
-
-    middle, n = at(), len(free)
-    up, down = [at((k, 1.0)) for k in range(n)], [at((k, -1.0)) for k in range(n)]
-    hessian = np.diag([max(u + d - 2.0 * middle, 1e-4) for u, d in zip(up, down, strict=True)])
-    for k in range(n):
-        for m in range(k):
-            both = at((k, 1.0), (m, 1.0)) + at((k, -1.0), (m, -1.0))
-            mixed = 0.5 * (both - up[k] - down[k] - up[m] - down[m] + 2.0 * middle)
-            hessian[k, m] = hessian[m, k] = mixed
-    return hessian / np.outer(steps, steps)
-
-
-def _step_of_rise(
-    objective: Callable[[np.ndarray], float], best: np.ndarray, nll: float, i: int, parameter: Parameter
-) -> float:
-    """Step in one parameter that raises the objective by about an eighth, inside the limits."""
-    low, high = parameter.limits
-    room = min(
-        0.5 * (high - low) if low is not None and high is not None else np.inf,
-        max(0.9 * (best[i] - low), 1e-3 * parameter.step) if low is not None else np.inf,
-    )
-    step = min(parameter.step, room)
-    for _ in range(12):
-        point = best.copy()
-        point[i] += step if high is None or best[i] + step < high else -step
-        rise = objective(point) - nll
-        if 0.06 < rise < 0.25 or (rise < 0.25 and step >= room):
-            break
-        step = min(step * float(np.clip(np.sqrt(0.125 / max(rise, 1e-6)), 0.03, 10.0)), room)
-    return step
+    values = dict(zip(parameters, map(float, minuit.values), strict=True))
+    covariance = np.array(minuit.covariance)
+    return MaximumLikelihood(tuple(parameters), values, covariance, nll, negative_log_likelihood, dict(parameters))
 
 
 def _migrad(

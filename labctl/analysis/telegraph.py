@@ -112,18 +112,10 @@ def kick_matrices(p_d: float, c: ArrayLike) -> np.ndarray:
 def log_likelihood(data: TelegraphData, rates: TelegraphRates, p_d: float, c: ArrayLike) -> float:
     """Exact log-likelihood; every block starts from even odds, which the first intervals settle.
 
-    c: one value per kick class (or one for all). p_d and c may be a little negative, or above one: the kicked
-    interval
-    as a whole is still a probability wherever counts occur, and estimates of a kick that is absent scatter
-    evenly about
-    zero. A negative weight of a state is moved to
-    the other, so that predictions still add up to one; an interval of negative probability counts as 1e-30.
+    p_d: probability that a kick discharges the charged dot; c: that it charges the neutral one, one value per
+    kick class (or one for all). Both are probabilities, 0..1.
     """
-    steps = _steps(data, rates, p_d, c)
-    # a kicked interval whose own transition probabilities turn negative is no model of anything: keep fits away
-    moved = kick_matrices(p_d, _per_class(c, data.classes)) @ _end(rates, data.interval_s)
-    wall = 20.0 * data.counts.size * float(np.maximum(-moved, 0.0).sum())
-    return float(_forward(data.counts, data.kicks, data.offsets, steps)) - wall
+    return float(_forward(data.counts, data.kicks, data.offsets, _steps(data, rates, p_d, c)))
 
 
 def goodness_of_fit(
@@ -241,24 +233,13 @@ def _forward(counts: np.ndarray, kicks: np.ndarray, offsets: np.ndarray, steps: 
     for block in range(offsets.size - 1):
         x, t = 0.5, 0.5
         for i in range(offsets[block], offsets[block + 1]):
-            g = kicks[i] if kicks[i] >= 0 else last
-            m = steps[g, counts[i]]
-            new_x = x * m[0, 0] + t * m[1, 0]
-            new_t = x * m[0, 1] + t * m[1, 1]
-            norm = new_x + new_t
-            x = min(max(new_x, 0.0), norm)
-            t = norm - x
+            m = steps[kicks[i] if kicks[i] >= 0 else last, counts[i]]
+            x, t = x * m[0, 0] + t * m[1, 0], x * m[0, 1] + t * m[1, 1]
+            norm = x + t
             if norm < 1e-150:  # divide now and then, not every step
-                if norm > 0.0:
-                    total += np.log(norm)
-                    x, t = x / norm, t / norm
-                else:
-                    total -= 69.0
-                    x, t = 0.5, 0.5
-        if x + t > 0.0:
-            total += np.log(x + t)
-        else:
-            total -= 69.0
+                total += np.log(norm)
+                x, t = x / norm, t / norm
+        total += np.log(x + t)
     return total
 
 
@@ -293,9 +274,5 @@ def _predict(
             m = steps[g, counts[i]]
             new_x = x * m[0, 0] + t * m[1, 0]
             norm = new_x + x * m[0, 1] + t * m[1, 1]
-            if norm > 0.0:
-                x = min(max(new_x / norm, 0.0), 1.0)
-                t = 1.0 - x
-            else:
-                x, t = 0.5, 0.5
+            x, t = new_x / norm, 1.0 - new_x / norm
     return excess, covariance, time_sum, time_variance
