@@ -109,9 +109,11 @@ class Taken:
         assert self.outcome.analysis is not None
         return {e.quantity: e for e in self.outcome.analysis.estimates}[quantity]
 
-    def pull(self, quantity: str) -> float:
+    def pull(self, quantity: str, value: float | None = None) -> float:
+        """How many errors the estimate lies above `value`, by default the truth."""
         assert self.outcome.analysis is not None
-        return self.outcome.analysis.pull(self.estimate(quantity), self.outcome.truth[quantity])
+        truth = self.outcome.truth[quantity] if value is None else value
+        return self.outcome.analysis.pull(self.estimate(quantity), truth)
 
     def rates(self, channel: int) -> list[float]:
         """Count rate of a channel in 1/s, by acquisition in the order taken."""
