@@ -160,3 +160,64 @@ def take(
 def demo(tmp_path_factory: pytest.TempPathFactory) -> CommandResult:
     """The whole demo, as `labctl demo --seed 0 --json` in an empty folder."""
     return run_labctl(tmp_path_factory.mktemp("demo"), "demo", "--seed", "0", "--json")
+
+
+HOLD_LIGHT = '''
+"""A user's own experiment: light on, count, tell standard output about every point, fail if told to."""
+
+import os
+from typing import ClassVar
+
+from pydantic import Field
+
+from labctl.instruments.capabilities import Excitation, PulsedSource, Shutter, TimeTagger
+from labctl.quantities import Seconds
+from labctl.runs import Experiment
+from labctl.sweeps import Axis, Linear
+
+
+class HoldLight(Experiment):
+    """Hold the light on the sample."""
+
+    name: ClassVar[str] = "hold_light"
+    roles: ClassVar[dict] = {"tagger": TimeTagger, "diode": PulsedSource, "excitation": Excitation, "mir_gate": Shutter}
+    records: ClassVar[dict] = {"rate": "1/s"}
+    points: int = 4
+    dwell: Seconds = Field(0.5)
+    fail_at: int = -1
+
+    def duration_s(self):
+        return self.points * self.dwell
+
+    def run(self, run):
+        bench = run.bench
+        bench.diode.synchronised(True)
+        bench.excitation.mean_excitons(0.1)
+        bench.mir_field.field(5e8)
+        print("twin", bench.twin.pid, flush=True)
+        with run.emission(bench.diode, bench.mir_gate):
+            for point in run.sweep("points", number=Axis((Linear(0, self.points - 1, self.points),))):
+                print("begin", point.index, flush=True)
+                tags = run.acquire(bench.tagger, self.dwell, channels=[1, 2, 4])
+                if point.index == self.fail_at:
+                    raise RuntimeError("the sample fell off")
+                point.record(rate=tags.rate(1, 2))
+
+    def analyse(self, data):
+        from labctl.runs import Analysis
+
+        return Analysis([])
+
+    def plot(self, data, analysis, figure):
+        figure.subplots()
+'''
+
+
+@pytest.fixture
+def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a folder of a user with a `labctl.toml` and the experiment `hold_light`."""
+    (tmp_path / "labctl.toml").write_text('path = ["."]\n')
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "hold_light.py").write_text(HOLD_LIGHT)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
