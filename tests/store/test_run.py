@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 
 from labctl.store import RunNotFound, RunWriter, StoreError, finish_journal, list_orphans, list_runs, open_run
 from labctl.store.codec import CHUNK
+from tests.nexus import default_plot, nxcheck
 
 from .helpers import CHANNELS, HEADER, assert_same_blocks, make_block, read_all_blocks, write_scan
 
@@ -106,19 +105,9 @@ def test_nexus_tools_accept_the_file(tmp_path: Path) -> None:
     writer.row("calibration", 0, 0, {"power": 1e-3}, {"power": "W"}, 9.0)
     writer.row("remarks", 0, 0, {"text": "no number here"}, {}, 9.0)
     path = writer.finish("success")
-    report = run_python("import sys; from nexusformat.scripts.nxcheck import main; sys.exit(main())", path)
+    report = nxcheck(path)
     assert "Total number of warnings: 0" in report and "Total number of errors: 0" in report, report
-    plotted = run_python(
-        "import sys; from nexusformat.nexus import nxload; p = nxload(sys.argv[1]).plottable_data;"
-        "s = p.nxsignal; print(s.nxname, p.nxaxes[0].nxname, s.units, p.nxerrors.nxname, s.long_name)",
-        path,
-    )
-    assert plotted.strip() == "rate delay 1/s rate_errors rate (1/s)"
-
-
-def run_python(script: str, path: Path) -> str:
-    command = [sys.executable, "-c", script, str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert default_plot(path) == "rate delay 1/s rate_errors rate (1/s)"
 
 
 def test_empty_run_and_its_file(tmp_path: Path) -> None:
