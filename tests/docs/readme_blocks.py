@@ -90,7 +90,7 @@ def first_missing(shown: list[str], printed: str) -> str | None:
     for line in shown:
         if line.strip() in ("", "..."):
             continue
-        pattern = re.compile(".*".join(map(re.escape, normal(line).split("..."))).rstrip())
+        pattern = re.compile(".*".join(re.escape(part.strip()) for part in normal(line).split("...")))
         if not any(pattern.fullmatch(candidate) for candidate in lines):
             return line
     return None

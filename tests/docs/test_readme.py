@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-LIMIT_S = 120.0
+LIMIT_S = 60.0
 
 
 def _load(file: Path) -> ModuleType:
