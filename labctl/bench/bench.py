@@ -7,6 +7,7 @@ instruments in the order of the file. Closing it makes everything safe first.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.bench.config import BenchConfig, InstrumentConfig, load_bench
-from labctl.bench.twin_client import TwinClock, TwinProcess, start_twin
+from labctl.bench.twin_client import AttachedTwin, TwinClock, TwinProcess, start_twin
 from labctl.clock import Clock, WallClock
 from labctl.errors import LabctlError
 from labctl.instruments.base import Identity, LabInstrument, SafeReport
@@ -23,6 +24,7 @@ from labctl.instruments.capabilities import missing_members
 from labctl.loading import find_config, load_object, nearest
 from labctl.quantities import parse_quantity
 
+_CONTROL_PORT = re.compile(r"[\w.-]+:\d+")
 _UNITS = {"s": "s", "m": "m", "w": "W", "j": "J", "v": "V", "k": "K", "hz": "Hz", "deg": "deg"}
 
 
@@ -46,7 +48,7 @@ class TwinOptions:
 class Bench:
     """Instruments by name: `bench.power_meter`, or by role: `bench.role("delay", Delay)`."""
 
-    def __init__(self, config: BenchConfig, file: Path, clock: Clock, twin: TwinProcess | None) -> None:
+    def __init__(self, config: BenchConfig, file: Path, clock: Clock, twin: TwinProcess | AttachedTwin | None) -> None:
         self.config = config
         self.file = file
         self.clock = clock
@@ -158,9 +160,11 @@ def _empty_bench(config: BenchConfig, file: Path, options: TwinOptions, stack: E
     return bench
 
 
-def _start_twin(config: BenchConfig, options: TwinOptions) -> TwinProcess | None:
+def _start_twin(config: BenchConfig, options: TwinOptions) -> TwinProcess | AttachedTwin | None:
     if config.twin is None:
         return None
+    if _CONTROL_PORT.fullmatch(config.twin):
+        return AttachedTwin(config.twin)
     return start_twin(
         find_config("twins", config.twin), seed=options.seed, overrides=options.overrides, speed=options.speed
     )

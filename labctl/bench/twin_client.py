@@ -274,6 +274,19 @@ class TwinProcess:
         self.close()
 
 
+class AttachedTwin:
+    """A twin that somebody else started and that stays; leaving it gives its time back."""
+
+    def __init__(self, control_address: str) -> None:
+        self.control_address = control_address
+        self.client = TwinClient(control_address)
+        self.twin_id = str(self.client.hello()["twin_id"])
+
+    def close(self) -> None:
+        """Leave the twin; idempotent."""
+        self.client.close()
+
+
 def start_twin(
     config_path: str | Path,
     seed: int | None = None,
