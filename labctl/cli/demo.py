@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from labctl.bench.bench import TwinOptions
 from labctl.cli.output import estimate_table, print_json, print_text
 from labctl.cli.runs import check_writable, terminal_progress
-from labctl.runs.execute import Outcome, estimate_rows, execute, find_experiment
+from labctl.runs.execute import Outcome, conclude, estimate_rows, find_experiment, take_run
 from labctl.runs.experiment import Experiment
 
 BENCH = "sim_dot"
@@ -21,15 +22,16 @@ def run_demo(*, seed: int, as_json: bool, root: Path, speed: float | None, durat
     duration_s: bench time of all acquisitions together; the default is that of the experiments' defaults.
     """
     check_writable(root)
-    outcomes = []
-    for number, experiment in enumerate(_experiments(duration_s)):
-        twin = TwinOptions(seed=len(EXPERIMENTS) * seed + number, speed=speed)
-        progress = terminal_progress(quiet=as_json)
-        outcome = execute(experiment, BENCH, root=root, twin=twin, progress=progress, command="labctl demo")
-        outcomes.append(outcome)
-        if outcome.status != "success":
-            break
-    _report(outcomes, as_json=as_json)
+    concluded = []
+    with ThreadPoolExecutor(max_workers=1) as pool:  # a run is analysed while the next one takes its data
+        for number, experiment in enumerate(_experiments(duration_s)):
+            twin = TwinOptions(seed=len(EXPERIMENTS) * seed + number, speed=speed)
+            progress = terminal_progress(quiet=as_json)
+            taken = take_run(experiment, BENCH, root=root, twin=twin, progress=progress, command="labctl demo")
+            concluded.append(pool.submit(conclude, taken))
+            if taken.status != "success":
+                break
+    _report([future.result() for future in concluded], as_json=as_json)
 
 
 def _experiments(duration_s: float | None) -> list[Experiment]:
