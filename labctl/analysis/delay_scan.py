@@ -161,7 +161,8 @@ def fit_delay_scan_counts(
     if delays.size <= needed or not delays.shape == n.shape == live.shape or np.any(live <= 0.0):
         raise AnalysisError(f"delay scan: needs more than {needed} points, each with counts and a live time")
     pulses = _Pulses(mu, pulse_period_s, jitter_s)
-    clock = np.zeros_like(n) if times_s is None else np.asarray(times_s, float) - np.mean(times_s)
+    clock = np.zeros_like(n) if times_s is None else np.asarray(times_s, float)
+    clock = clock - clock.mean()
 
     def residuals(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mean, variance = _point_moments(

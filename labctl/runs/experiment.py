@@ -9,7 +9,7 @@ An experiment is a pydantic model: its fields are the parameters, with units, bo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -39,7 +39,7 @@ class Analysis:
     verdict: str = ""
     notes: list[str] = field(default_factory=list)
     curves: dict[str, Any] = field(default_factory=dict)
-    signed_roots: dict[str, Callable[[float], float]] = field(default_factory=dict)
+    signed_roots: Mapping[str, Callable[[float], float]] = field(default_factory=dict)
 
     def pull(self, estimate: Estimate, truth: float) -> float:
         """How many errors `estimate` lies above the truth."""
