@@ -46,7 +46,7 @@ def labctl_process(folder: Path, *arguments: str, **options: Any) -> Ended:
 
 
 def assert_refused(ended: Ended, *words: str) -> None:
-    """One line on stderr that begins with `labctl: ` and has the words, nothing on stdout, exit code 2."""
+    """Exit code 2 and one line on stderr that begins with `labctl: ` and has the words."""
     assert ended.code == 2, ended
     assert ended.err.startswith("labctl: "), ended.err
     assert ended.err.endswith("\n") and ended.err.count("\n") == 1, ended.err
