@@ -39,7 +39,8 @@ def environment() -> dict[str, str]:
 def labctl_process(folder: Path, *arguments: str, **options: Any) -> Ended:
     """Run `labctl` in `folder` as a process of its own."""
     done = subprocess.run(
-        command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=DEADLINE_S,
+        command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True,
+        timeout=DEADLINE_S,
         **options,
     )  # fmt: skip
     return Ended(done.returncode, done.stdout, done.stderr)
