@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -108,7 +109,6 @@ class BlinkingControl(Experiment):
             "index": rows["index"],
             "mir_on": rows["mir_on"],
             "rate": rows["rate"],
-            "rate_error": rows["rate_error"],
         }
         return Analysis(list(fit.estimates.values()), fit.verdict, notes, curves)
 
@@ -142,7 +142,7 @@ class BlinkingControl(Experiment):
             traces.plot(times, shown / bin_s / 1e3, lw=0.7, color=colour, label=f"MIR {name}")
             edges = np.arange(0, max(counts.max(), 1) + 4, 4)
             histogram.hist(
-                counts / bin_s / 1e3, edges / bin_s / 1e3, density=True, histtype="step", color=colour, label=f"MIR {name}"
+                counts / bin_s / 1e3, list(edges / bin_s / 1e3), density=True, histtype="step", color=colour, label=f"MIR {name}"
             )
         traces.set_xlabel("time (s), the first 4 s of each")
         traces.set_ylabel("count rate (kcps)")
@@ -157,10 +157,8 @@ class BlinkingControl(Experiment):
         curves = analysis.curves
         for on, name, colour in ((False, "off", "C3"), (True, "on", "C0")):
             chosen = curves["mir_on"].astype(bool) == on
-            axes.errorbar(
-                curves["index"][chosen], curves["rate"][chosen] / 1e3, curves["rate_error"][chosen] / 1e3,
-                fmt="o", ms=4, color=colour, label=f"MIR {name}",
-            )  # fmt: skip
+            axes.plot(curves["index"][chosen], curves["rate"][chosen] / 1e3, "o", ms=4, color=colour, label=f"MIR {name}")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("block, in the order taken")
         axes.set_ylabel("mean count rate (kcps)")
         axes.legend()

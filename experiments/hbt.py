@@ -161,7 +161,8 @@ class Hbt(Experiment):
             axes.axhline(curves["background"], color="k", ls="--", lw=1, label="of which with a dark count")
             axes.set_xlabel("number of pulses between the photons, detector B behind detector A")
             axes.set_ylabel("coincidences")
-            axes.legend(loc="lower right", framealpha=0.9)
+            axes.set_ylim(top=1.2 * max(curves["counts"].max(), 1))
+            axes.legend(loc="upper right", ncols=2)
         axes.set_title(f"photon correlation: {analysis.verdict}")
 
 

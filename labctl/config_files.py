@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,25 +12,42 @@ from labctl.errors import LabctlError
 from labctl.loading import nearest
 
 Model = TypeVar("Model", bound=BaseModel)
+Location = Sequence[int | str]
 
 
 class ConfigError(LabctlError, ValueError):
     """A configuration file that cannot be used; the message is `file:line: what, and what is expected`."""
 
 
-def load_model(path: Path, model: type[Model], overrides: dict[str, Any] | None = None) -> Model:
+def load_model(path: str | Path, model: type[Model], overrides: Mapping[str, Any] | None = None) -> Model:
     """Read `path` and validate it as `model`.
 
     overrides: values by dotted path (`world.dot.tau_x_s`) that replace those of the file.
     Raises ConfigError.
     """
+    path = Path(path)
     document = _read_yaml(path)
-    for dotted, value in (overrides or {}).items():
-        _override(document, dotted, value, path)
     try:
-        return model.model_validate(document)
+        loaded = model.model_validate(_plain(document))
     except ValidationError as error:
-        raise ConfigError(_describe(error, document, path, model)) from error
+        location, complaint = _explain(error, model)
+        raise ConfigError(f"{path}:{_line_of(document, location)}: {complaint}") from error
+    return with_overrides(loaded, overrides) if overrides else loaded
+
+
+def with_overrides(config: Model, overrides: Mapping[str, Any]) -> Model:
+    """A copy with other values by dotted path. Raises ConfigError for a path or a value that cannot be."""
+    tree = config.model_dump()
+    for dotted, value in overrides.items():
+        *parents, last = dotted.split(".")
+        node: Any = tree
+        for part in parents:
+            node = node[_key(node, part, dotted)]
+        node[_key(node, last, dotted)] = value
+    try:
+        return type(config).model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"override {_explain(error, type(config))[1]}") from error
 
 
 def first_message(error: ValidationError) -> str:
@@ -40,7 +58,7 @@ def first_message(error: ValidationError) -> str:
 
 def _read_yaml(path: Path) -> Any:
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
         document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
@@ -48,41 +66,49 @@ def _read_yaml(path: Path) -> Any:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a YAML text: {error}") from error
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path}:1: expected a mapping of settings")
     return document
 
 
-def _override(document: Any, dotted: str, value: Any, path: Path) -> None:
-    *parents, last = dotted.split(".")
-    node = document
-    for depth, key in enumerate(parents):
-        if not isinstance(node, dict) or key not in node:
-            known = node if isinstance(node, dict) else []
-            raise ConfigError(f"{path}: no setting {'.'.join(parents[: depth + 1])!r}{nearest(key, known)}")
-        node = node[key]
+def _plain(node: Any) -> Any:
+    """Ordinary dicts and lists instead of those that remember their lines."""
+    if isinstance(node, dict):
+        return {key: _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    return node
+
+
+def _key(node: Any, part: str, dotted: str) -> Any:
+    """The key of `node` that is written `part`: keys may be numbers, as those of channels are."""
     if not isinstance(node, dict):
-        raise ConfigError(f"{path}: {'.'.join(parents)!r} has no settings of its own")
-    node[last] = value
+        raise ConfigError(f"override {dotted!r}: {part!r} is inside a single value")
+    by_text = {str(key): key for key in node}
+    if part not in by_text:
+        raise ConfigError(f"override {dotted!r}: no setting {part!r}{nearest(part, by_text)}")
+    return by_text[part]
 
 
-def _describe(error: ValidationError, document: Any, path: Path, model: type[BaseModel]) -> str:
+def _explain(error: ValidationError, model: type[BaseModel]) -> tuple[Location, str]:
+    """Where the first complaint is, and the complaint."""
     first = error.errors()[0]
     location = [part for part in first["loc"] if not str(part).startswith(("function-", "is-instance"))]
-    name = ".".join(str(part) for part in location)
+    name = ".".join(map(str, location))
     if first["type"] == "extra_forbidden":
-        key, known = str(location[-1]), _known_fields(model, location[:-1])
-        message = f"unknown setting {name!r}{nearest(key, known)}"
-    elif first["type"] == "missing":
-        message = f"setting {name!r} is missing"
-    else:
-        message = f"{name}: {first_message(error)} (got {first['input']!r})"
-    return f"{path}:{_line_of(document, location)}: {message}"
+        known = _known_fields(model, location[:-1])
+        return location, f"unknown setting {name!r}{nearest(str(location[-1]), known)}"
+    if first["type"] == "missing":
+        return location, f"setting {name!r} is missing"
+    given = "" if isinstance(first["input"], dict | list) else f" (got {first['input']!r})"
+    return location, (f"{name}: " if name else "") + first_message(error) + given
 
 
-def _known_fields(model: Any, location: list[Any]) -> list[str]:
+def _known_fields(model: Any, location: Location) -> list[str]:
     for part in location:
         field = getattr(model, "model_fields", {}).get(part)
         annotation = field.annotation if field else None
@@ -91,12 +117,11 @@ def _known_fields(model: Any, location: list[Any]) -> list[str]:
     return list(getattr(model, "model_fields", {}))
 
 
-def _line_of(document: Any, location: list[Any]) -> int:
+def _line_of(node: Any, location: Location) -> int:
     line = 1
-    node: Any = document
     for part in location:
         try:
-            position = node.lc.key(part) if isinstance(node, dict) else node.lc.item(part)
+            position = (node.lc.key if hasattr(node, "keys") else node.lc.item)(part)
             line, node = position[0] + 1, node[part]
         except (AttributeError, KeyError, IndexError, TypeError):
             break

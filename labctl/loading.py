@@ -28,6 +28,10 @@ class NotFound(LabctlError, LookupError):
     """Nothing has this name; the message gives the nearest one and where it was looked for."""
 
 
+class BrokenModule(LabctlError, ImportError):
+    """A file of Python that was found, and raises an error when it is loaded."""
+
+
 def bundled_root() -> Path:
     """The folder that holds the bundled `drivers/` and `experiments/`."""
     return Path(__file__).resolve().parent.parent
@@ -113,7 +117,7 @@ def load_module(name: str) -> ModuleType:
 
 
 def load_file(file: Path) -> ModuleType:
-    """Load a Python file as a module of its own name, once."""
+    """Load a Python file as a module of its own name, once. Raises NotFound, BrokenModule."""
     file = file.resolve()
     digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
     name = f"labctl_loaded_{digest}_{file.stem}"
@@ -126,8 +130,10 @@ def load_file(file: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
+        if isinstance(error, Exception):
+            raise BrokenModule(f"{file} cannot be loaded: {type(error).__name__}: {error}") from error
         raise
     return module
 

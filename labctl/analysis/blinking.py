@@ -33,9 +33,9 @@ class BlinkingFit:
     """Result of `fit_blinking_control`.
 
     estimates: trion_fraction_off, trion_fraction_on, trion_fraction_ratio (on/off), k_c, k_d (1/s), p_d,
-    rate_x,
-    rate_t (1/s), and c when ionisation was fitted.
-    effect: the kicks discharge the dot (likelihood ratio of p_d = 0 at least 3.84); verdict says it in words.
+    rate_x, rate_t (1/s), and c when ionisation was fitted.
+    effect: the kicks discharge the dot (likelihood ratio of p_d = 0 at least 3.84); verdict says it in
+    words.
     """
 
     estimates: dict[str, Estimate]
@@ -103,8 +103,7 @@ def occupancy(maximum: MaximumLikelihood, kick_period_s: float, n: int) -> dict[
     """Charged fraction without kicks, with kicks, and their ratio (on/off), from the full covariance.
 
     The maximum must hold k_c, k_d, p_d, c. Errors by the delta method: fractions on the logit scale, the
-    ratio on the
-    logarithmic scale, so that intervals stay in range.
+    ratio on the logarithmic scale, so that intervals stay in range.
     """
 
     def off(v: Mapping[str, float]) -> float:
@@ -191,11 +190,11 @@ def _verdict(effect: bool, likelihood_ratio: float, estimates: Mapping[str, Esti
     p_d, ratio = estimates["p_d"], estimates["trion_fraction_ratio"]
     if effect:
         return (
-            f"effect: each kick discharges the dot with probability {p_d.value:.3g} +- {p_d.error:.2g}; "
+            f"effect: each kick discharges the dot with probability {p_d.value:.3g} ± {p_d.error:.2g}; "
             f"the charged fraction changes by the factor {ratio.value:.3g}"
         )
     return (
-        f"no effect: discharge probability {p_d.value:.2g} +- {p_d.error:.2g} is consistent with zero "
+        f"no effect: discharge probability {p_d.value:.2g} ± {p_d.error:.2g} is consistent with zero "
         f"(likelihood ratio {likelihood_ratio:.2f} < {CHI2_95})"
     )
 

@@ -1,11 +1,9 @@
 """The visible-to-mid-infrared delay scan, read from the charge that persists after each kick.
 
 An exciton alive when the mid-infrared pulse arrives is ionised with probability p_i and the dot stays grey
-until the next
-kick, so the counts of whole kick periods carry exp(-delay/tau_X). One fit uses the totals per delay, with the
-exact mean
-and variance (shot and telegraph) of the kicked dot; the other uses every period, and sees single ionisation
-events.
+until the next kick, so the counts of whole kick periods carry exp(-delay/tau_X). One fit uses the totals
+per delay, with the exact mean and variance (shot and telegraph) of the kicked dot; the other uses every
+period, and sees single ionisation events.
 """
 
 from __future__ import annotations
@@ -59,8 +57,7 @@ class DelayScanFit:
     """Result of a delay scan.
 
     estimates: tau_x (s), p_i, and the further fitted quantities. A quantity that the data leave open is
-    absent and
-    `notes` says why. effect: p_i differs from zero (likelihood ratio at least 3.84).
+    absent and `notes` says why. effect: p_i differs from zero (likelihood ratio at least 3.84).
     p_value: goodness of fit. nuisance: what a counts fit of the same dot needs (period-resolved fit only).
     """
 
@@ -109,9 +106,8 @@ def kicked_count_moments(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of the counts per kick period, in the limit of many periods.
 
-    They are the first two derivatives in theta of the logarithm of the largest eigenvalue of
-    Kick expm((Q + diag(rates)(e^theta - 1)) T) at theta = 0, so the variance includes shot and telegraph
-    noise. For 2x2
+    They are the first two derivatives in theta of the logarithm of the largest eigenvalue of Kick expm((Q +
+    diag(rates)(e^theta - 1)) T) at theta = 0, so the variance includes shot and telegraph noise. For 2x2
     matrices that eigenvalue needs only trace and determinant, which are differentiated in closed form.
     """
     c, t = np.asarray(c, float), kick_period_s
@@ -155,9 +151,9 @@ def fit_delay_scan_counts(
 
     delays_s, counts, live_times_s: float[n]; delay = arrival of the mid-infrared minus that of the visible
     pulse.
-    times_s: middle time of each point; with it the baseline drifts linearly in time (fitted quantity `drift`,
-    relative
-    change per second). Repeated reference points are ordinary points and are what determines the drift.
+    times_s: middle time of each point; with it the baseline drifts linearly in time (fitted quantity
+    `drift`, relative change per second). Repeated reference points are ordinary points and are what
+    determines the drift.
     Raises AnalysisError for fewer points than parameters.
     """
     delays, n, live = (np.asarray(a, float) for a in (delays_s, counts, live_times_s))

@@ -1,8 +1,7 @@
 """Closed formulas of a blinking colloidal dot under pulsed light and mid-infrared kicks.
 
 The dot is neutral (X, bright) or charged (T, a grey trion). Visible pulses excite it, biexcitons charge it,
-mid-infrared
-pulses kick it back. All functions accept arrays and broadcast. Units are SI, fields in MV/cm.
+mid-infrared pulses kick it back. All functions accept arrays and broadcast. Units are SI, fields in MV/cm.
 """
 
 from __future__ import annotations
@@ -20,9 +19,8 @@ class DotYields:
     """Quantum yields of the four emitting species.
 
     Defaults: exciton and trion as measured on thick-shell CdSe/CdS (Spinicelli et al., PRL 2009); the
-    biexciton yield
-    gives g2(0) = 0.100 at a mean excitation of 0.1 per pulse; the charged biexciton yield is a guess of the
-    same order.
+    biexciton yield gives g2(0) = 0.100 at a mean excitation of 0.1 per pulse; the charged biexciton yield
+    is a guess of the same order.
     """
 
     exciton: float = 0.95
@@ -108,14 +106,11 @@ def exciton_alive(
 ) -> Any:
     """Probability that an exciton lives when the mid-infrared pulse arrives.
 
-    delay_s: time from a visible pulse to the mid-infrared pulse; the train has `pulse_period_s` and one pulse
-    before
-    that in the future (k = -1) and `pulses` in the past are counted. With Gaussian jitter of rms `jitter_s`
-    the pulse at
-    distance d contributes P1 exp(s^2/2 tau^2 - d/tau) Phi(d/s - s/tau), the exponential convolved with the
-    Gaussian;
-    contributions combine as 1 - prod(1 - ...). The short stage as a biexciton is neglected (below 0.4 % of
-    the value).
+    delay_s: time from a visible pulse to the mid-infrared pulse; the train has `pulse_period_s` and one
+    pulse before that in the future (k = -1) and `pulses` in the past are counted. With Gaussian jitter of
+    rms `jitter_s` the pulse at distance d contributes P1 exp(s^2/2 tau^2 - d/tau) Phi(d/s - s/tau), the
+    exponential convolved with the Gaussian; contributions combine as 1 - prod(1 - ...). The short stage as
+    a biexciton is neglected (below 0.4 % of the value).
     """
     delay = np.asarray(delay_s, float)[..., None] + pulse_period_s * np.arange(-1, pulses + 1)
     tau = np.asarray(tau_x_s, float)[..., None]
@@ -131,8 +126,8 @@ def pulsed_g2_zero(mu: float, p_t: float = 0.0, yields: DotYields | None = None,
     """Centre peak over side peak of g2 for a pulse train, with occupancy `p_t` of the charged state.
 
     far=False divides by the neighbouring side peaks (same charge state: mean of squares), far=True by peaks
-    beyond the
-    blinking time (square of the mean). The limit mu -> 0 in X is QY_BX / QY_X (Nair et al., Nano Lett. 2011).
+    beyond the blinking time (square of the mean). The limit mu -> 0 in X is QY_BX / QY_X (Nair et al., Nano
+    Lett. 2011).
     """
     y = yields or DotYields()
     weights = np.array([1.0 - p_t, p_t])
@@ -143,8 +138,8 @@ def pulsed_g2_zero(mu: float, p_t: float = 0.0, yields: DotYields | None = None,
 
 
 def pulsed_g2_zero_clicks(mu: float, efficiency: float, yields: DotYields | None = None) -> float:
-    """p_AB / (p_A p_B) of the neutral dot on two click detectors behind a 50:50 splitter, one click per pulse
-    each.
+    """p_AB / (p_A p_B) of the neutral dot on two click detectors behind a 50:50 splitter, one click per
+    pulse each.
 
     efficiency: probability that an emitted photon would be detected on either detector.
     """

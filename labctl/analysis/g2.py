@@ -27,8 +27,8 @@ class PulsedG2:
 
     corrected, raw: centre over near side peaks, with and without subtraction of background coincidences.
     upper_limit_95: one-sided limit, given when the corrected value is consistent with zero.
-    far, beta: centre over far peaks and bunching amplitude of this run, None without far peaks. Their errors
-    are those
+    far, beta: centre over far peaks and bunching amplitude of this run, None without far peaks. Their
+    errors are those
     of counting: they describe the charge trajectory that the run had.
     """
 
@@ -90,13 +90,12 @@ def fit_pulsed_g2(
 ) -> PulsedG2:
     """Fit coincidences between two channels counted by pulse number.
 
-    lags, counts: int[n], difference of pulse numbers and coincidences there (whole pulse periods, so no side
-    peak leaks
-    into another). singles_a, singles_b: counts of the channels in `live_time_s`. near: side peaks 1..near on
-    both sides.
+    lags, counts: int[n], difference of pulse numbers and coincidences there (whole pulse periods, so no
+    side peak leaks into another). singles_a, singles_b: counts of the channels in `live_time_s`. near: side
+    peaks 1..near on both sides.
     far_from: peaks at this lag and beyond, longer than the blinking time, give the far normalisation.
-    Model: N0 ~ Poisson(g S + b), N_side ~ Poisson(S + b), b = T t (D_A R_B + D_B R_A - D_A D_B) under its own
-    error.
+    Model: N0 ~ Poisson(g S + b), N_side ~ Poisson(S + b), b = T t (D_A R_B + D_B R_A - D_A D_B) under its
+    own error.
     Raises AnalysisError without a centre peak, side peaks or side counts above background.
     """
     lags, counts = np.asarray(lags, np.int64), np.asarray(counts, np.int64)
@@ -142,10 +141,9 @@ def cw_g2_zero(
     """g2(0) and dip time under continuous light, by binned Poisson likelihood.
 
     lag_edges_ps: [n + 1]; counts: [n]; jitter_s: rms of one detector; signal fractions: share of each
-    channel's counts
-    that is light of the dot. Model: B [1 - rho_a rho_b (1 - g2) exp(-|t|/t_c) * Gauss(sqrt(2) jitter)],
-    averaged
-    over each bin. Returns g2_zero and t_c (s). Raises AnalysisError when there are too few counts or no dip.
+    channel's counts that is light of the dot. Model: B [1 - rho_a rho_b (1 - g2) exp(-|t|/t_c) *
+    Gauss(sqrt(2) jitter)], averaged over each bin. Returns g2_zero and t_c (s). Raises AnalysisError when
+    there are too few counts or no dip.
     """
     edges, n = np.asarray(lag_edges_ps, float) * 1e-12, np.asarray(counts, float)
     if edges.size != n.size + 1 or n.size < 5 or n.sum() < 20:

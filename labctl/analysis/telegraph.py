@@ -1,10 +1,9 @@
 """The kicked telegraph as a hidden Markov model of photon counts.
 
 A dot jumps between X (state 0) and T (state 1) at any time, not only at bin borders, and each state has its
-count rate.
-The joint probability of the counts of an interval and its end state follows exactly from the generating
-function
-expm((Q + diag(rates)(z - 1)) T) at roots of unity. A kick at the start of an interval is one more 2x2 matrix.
+count rate. The joint probability of the counts of an interval and its end state follows exactly from the
+generating function expm((Q + diag(rates)(z - 1)) T) at roots of unity. A kick at the start of an interval
+is one more 2x2 matrix.
 """
 
 from __future__ import annotations
@@ -123,9 +122,9 @@ def goodness_of_fit(
 ) -> GoodnessOfFit:
     """Compare counts with their one-step predictions.
 
-    Predictions given the past have independent errors even though a blinking dot's counts do not, so sums of
-    them have
-    an exact covariance. `fitted` parameters are taken off the degrees of freedom of the histogram.
+    Predictions given the past have independent errors even though a blinking dot's counts do not, so sums
+    of them have an exact covariance. `fitted` parameters are taken off the degrees of freedom of the
+    histogram.
     """
     edges = _bin_edges(data.counts)
     bin_of = np.searchsorted(edges, np.arange(int(data.counts.max()) + 1), side="right") - 1

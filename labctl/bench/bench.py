@@ -7,6 +7,7 @@ instruments in the order of the file. Closing it makes everything safe first.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,15 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from labctl.bench.config import BenchConfig, InstrumentConfig, load_bench
-from labctl.bench.twin_client import TwinClock, TwinProcess, start_twin
+from labctl.bench.twin_client import AttachedTwin, TwinClock, TwinProcess, start_twin
 from labctl.clock import Clock, WallClock
 from labctl.errors import LabctlError
 from labctl.instruments.base import Identity, LabInstrument, SafeReport
 from labctl.instruments.capabilities import missing_members
-from labctl.loading import find_config, load_object, nearest
+from labctl.loading import NotFound, find_config, load_object, nearest
 from labctl.quantities import parse_quantity
 
+_CONTROL_PORT = re.compile(r"[\w.-]+:\d+")
 _UNITS = {"s": "s", "m": "m", "w": "W", "j": "J", "v": "V", "k": "K", "hz": "Hz", "deg": "deg"}
+
+
+_NO_OPTIONS = {"self", "name", "address", "link", "clock"}
 
 
 class BenchError(LabctlError, RuntimeError):
@@ -46,7 +51,7 @@ class TwinOptions:
 class Bench:
     """Instruments by name: `bench.power_meter`, or by role: `bench.role("delay", Delay)`."""
 
-    def __init__(self, config: BenchConfig, file: Path, clock: Clock, twin: TwinProcess | None) -> None:
+    def __init__(self, config: BenchConfig, file: Path, clock: Clock, twin: TwinProcess | AttachedTwin | None) -> None:
         self.config = config
         self.file = file
         self.clock = clock
@@ -158,9 +163,11 @@ def _empty_bench(config: BenchConfig, file: Path, options: TwinOptions, stack: E
     return bench
 
 
-def _start_twin(config: BenchConfig, options: TwinOptions) -> TwinProcess | None:
+def _start_twin(config: BenchConfig, options: TwinOptions) -> TwinProcess | AttachedTwin | None:
     if config.twin is None:
         return None
+    if _CONTROL_PORT.fullmatch(config.twin):
+        return AttachedTwin(config.twin)
     return start_twin(
         find_config("twins", config.twin), seed=options.seed, overrides=options.overrides, speed=options.speed
     )
@@ -185,14 +192,17 @@ def _build_all(bench: Bench) -> None:
 
 def _build(bench: Bench, name: str) -> LabInstrument:
     config = bench.config.instruments[name]
-    driver = load_object(config.driver)
+    try:
+        driver = load_object(config.driver)
+    except NotFound as error:
+        raise BenchError(f"{bench.file}: {name}: {error}") from error
     arguments: dict[str, Any] = {k: bench.instruments[used] for k, used in config.uses.items()}
     positional = [name] if config.address is None else [name, _resolve(bench, config)]
     try:
         options = {key: _si(key, value) for key, value in config.options.items()}
         instrument = driver(*positional, clock=bench.clock, **arguments, **options)
     except TypeError as error:
-        known = [p for p in inspect.signature(driver).parameters if p not in {"name", "address", "clock"}]
+        known = [p for p in inspect.signature(driver.__init__).parameters if p not in _NO_OPTIONS]
         if not any(word in str(error) for word in ("unexpected keyword", "missing", "positional")):
             raise
         raise BenchError(

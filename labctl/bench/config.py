@@ -48,7 +48,11 @@ class BenchConfig(BaseModel):
 
     bench: str
     description: str = ""
-    twin: str | None = Field(None, description="name or file of the simulated bench behind twin:// addresses")
+    twin: str | None = Field(
+        None,
+        description="the simulated bench behind twin:// addresses: a name or file, then every run starts a "
+        "fresh one, or the control port host:port of one that is running",
+    )
     instruments: dict[str, InstrumentConfig]
     roles: dict[str, str] = Field(default_factory=dict, description="role: instrument, where names differ")
     values: dict[str, float] = Field(default_factory=dict, description="calibrated numbers of this bench, SI")

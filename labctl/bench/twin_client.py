@@ -274,6 +274,19 @@ class TwinProcess:
         self.close()
 
 
+class AttachedTwin:
+    """A twin that somebody else started and that stays; leaving it gives its time back."""
+
+    def __init__(self, control_address: str) -> None:
+        self.control_address = control_address
+        self.client = TwinClient(control_address)
+        self.twin_id = str(self.client.hello()["twin_id"])
+
+    def close(self) -> None:
+        """Leave the twin; idempotent."""
+        self.client.close()
+
+
 def start_twin(
     config_path: str | Path,
     seed: int | None = None,
@@ -290,7 +303,8 @@ def start_twin(
     `overrides` replace values of the file, e.g. {"world.dot.tau_x_s": 2.1e-8}; `search_path` are folders with
     the user's own simulators; `module` is what `python -m` runs. With `end_with_parent` the twin ends soon
     after this process, without it after `orphan_s` with no client.
-    Raises TwinError with the last lines of its log when it dies or takes longer than 60 s.
+    Raises TwinError with its reason when it cannot start as it is configured, and with the last lines of its
+    log when it dies or takes longer than 60 s.
     """
     command = [sys.executable, "-P", "-m", module, "--config", str(Path(config_path).resolve())]
     command += ["--orphan-s", str(orphan_s)]
@@ -343,12 +357,15 @@ def _await_ready(child: subprocess.Popen[str], log: _Log) -> dict[str, Any]:
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_first_line, args=(child.stdout, lines), daemon=True).start()
     try:
-        line = lines.get(timeout=START_S)
-        return dict(json.loads(line))
+        ready = dict(json.loads(lines.get(timeout=START_S)))
     except queue.Empty:
         problem = f"was not ready within {START_S:g} s"
     except ValueError:
         problem = "ended before it was ready"
+    else:
+        if "error" in ready:
+            raise TwinError(str(ready["error"]))
+        return ready
     child.kill()
     log.join(LOG_S)
     raise TwinError(f"the twin {problem}; the last lines of its log:\n{log.text() or '(it said nothing)'}")

@@ -15,7 +15,7 @@ def main() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     try:
-        app(standalone_mode=False)
+        app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except LabctlError as error:
         _leave(str(error), 2)
     except KeyboardInterrupt:

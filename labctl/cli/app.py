@@ -12,21 +12,24 @@ app = typer.Typer(
     help="Control laboratory instruments and run quantum-optics experiments, on the bench or on its twin.\n\n"
     "Start with `labctl demo`: three experiments on a simulated bench, in under a minute.\n"
     "Then `labctl list`, `labctl run delay_scan --bench sim_dot`, `labctl show last`.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder that collects the runs.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the twin and of the order of points.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the twin and of the order of points.")]
 Speed = Annotated[
     float | None,
-    typer.Option("--speed", min=1e-3, help="Twin seconds per wall second; as fast as it can be computed if left out."),
+    typer.Option(
+        "--speed", min=1e-3, help="Twin seconds per wall second; as fast as it can be computed if left out."
+    ),
 ]
 TwinSet = Annotated[
     list[str] | None,
-    typer.Option("--twin-set", metavar="PATH=VALUE", help="Give the twin another truth: world.dot.tau_x_s=21e-9"),
+    typer.Option(
+        "--twin-set", metavar="PATH=VALUE", help="Give the twin another truth: world.dot.tau_x_s=21e-9"
+    ),
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Folder or name of a run, or `last`.")]
 
@@ -110,6 +113,14 @@ def plot(
 
 
 @app.command()
+def recover(run: RunName, json: Json = False, out: Out = Path("runs")) -> None:
+    """Complete the file of a run whose process died, from its journal; a finished run is left as it is."""
+    from labctl.cli.runs import recover_run
+
+    recover_run(run, root=out, as_json=json)
+
+
+@app.command()
 def check(
     bench: Annotated[str, typer.Argument(help="Name or file of the bench.")], json: Json = False
 ) -> None:
@@ -142,7 +153,8 @@ def analyze(
     window: Annotated[str, typer.Option("--window", help="Largest lag.")] = "100 ns",
     bin_: Annotated[str, typer.Option("--bin", help="Width of a lag bin.")] = "1 ns",
     pulsed: Annotated[
-        int | None, typer.Option("--pulsed", min=1, help="Count T3 coincidences by pulse number from -N to N.")
+        int | None,
+        typer.Option("--pulsed", min=1, help="Count T3 coincidences by pulse number from -N to N."),
     ] = None,
     store: Annotated[bool, typer.Option("--store", help="Import the recording as a run.")] = False,
     figure: Annotated[Path | None, typer.Option("--figure", help="Where to write the figure.")] = None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from labctl.bench.bench import TwinOptions
 from labctl.cli.output import estimate_table, print_json, print_text
-from labctl.cli.runs import terminal_progress
+from labctl.cli.runs import check_writable, terminal_progress
 from labctl.runs.execute import Outcome, estimate_rows, execute, find_experiment
 from labctl.runs.experiment import Experiment
 
@@ -20,6 +20,7 @@ def run_demo(*, seed: int, as_json: bool, root: Path, speed: float | None, durat
 
     duration_s: bench time of all acquisitions together; the default is that of the experiments' defaults.
     """
+    check_writable(root)
     outcomes = []
     for number, experiment in enumerate(_experiments(duration_s)):
         twin = TwinOptions(seed=len(EXPERIMENTS) * seed + number, speed=speed)
@@ -40,7 +41,12 @@ def _experiments(duration_s: float | None) -> list[Experiment]:
 
 
 def _report(outcomes: list[Outcome], *, as_json: bool) -> None:
-    rows = [row for outcome in outcomes if outcome.analysis for row in estimate_rows(outcome.analysis, outcome.truth)]
+    rows = [
+        row
+        for outcome in outcomes
+        if outcome.analysis
+        for row in estimate_rows(outcome.analysis, outcome.truth)
+    ]
     files = [str(file) for outcome in outcomes for file in outcome.files]
     if as_json:
         print_json({"estimates": rows, "verdicts": _verdicts(outcomes), "files": files})

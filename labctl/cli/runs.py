@@ -6,19 +6,23 @@ import json
 import shlex
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from labctl.bench.bench import TwinOptions
+from labctl.bench.config import load_bench
 from labctl.cli.output import estimate_table, print_json, print_table, print_text
 from labctl.config_files import first_message
 from labctl.errors import LabctlError
 from labctl.loading import nearest
 from labctl.runs.execute import Outcome, analyse_run, estimate_rows, execute, find_experiment
 from labctl.runs.experiment import Experiment
-from labctl.store import RunData, list_runs, open_run
+from labctl.store import RunData, finish_journal, list_runs, open_run
+
+_BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 
 
 class ParameterError(LabctlError):
@@ -38,6 +42,10 @@ def run_experiment(
 ) -> None:
     """Validate, run, analyse, print. Nothing is connected or written before the input is valid."""
     experiment = make_experiment(name, settings)
+    config, file = load_bench(bench)
+    if config.twin is None and (twin_settings or speed is not None):
+        raise ParameterError(f"--twin-set and --speed need a bench with a twin; {file} has none")
+    check_writable(root)
     twin = TwinOptions(seed=seed, overrides=parse_twin_settings(twin_settings), speed=speed)
     outcome = execute(
         experiment, bench, root=root, twin=twin, progress=terminal_progress(quiet=as_json),
@@ -63,12 +71,30 @@ def make_experiment(name: str, settings: list[str]) -> Experiment:
         key = ".".join(str(part) for part in first["loc"]) or "parameters"
         bounds = {p.name: p.bounds for p in experiment.describe_parameters()}.get(key, "")
         allowed = f" (allowed: {bounds})" if bounds else ""
-        raise ParameterError(f"{name}: {key} = {first['input']!r}: {first_message(error)}{allowed}") from error
+        problem = "is out of bounds" if first["type"] in _BOUNDS else first_message(error)
+        raise ParameterError(
+            f"{name}: {key} = {values.get(key, first['input'])!r}: {problem}{allowed}"
+        ) from error
 
 
 def parse_twin_settings(settings: list[str]) -> dict[str, Any]:
     """Texts `path=value` as numbers, booleans or text."""
-    return {path: _plain(value) for path, value in map(_split, settings)}
+    example = "--twin-set world.dot.tau_x_s=21e-9"
+    return {path: _plain(value) for path, value in (_split(setting, example) for setting in settings)}
+
+
+def check_writable(root: Path) -> None:
+    """ParameterError when no run can be written under `root`; leaves nothing there."""
+    existing = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
+    if not existing.is_dir():
+        raise ParameterError(f"--out {root}: {existing} is a file; name a folder")
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise ParameterError(
+            f"--out {root}: cannot write in {existing} ({error.strerror}); name another"
+        ) from error
 
 
 def terminal_progress(*, quiet: bool) -> Any:
@@ -87,7 +113,9 @@ def report(outcome: Outcome, *, as_json: bool) -> None:
         print_json(_outcome_json(outcome, rows))
         return
     if outcome.analysis is None:
-        print_text(f"run ended with status {outcome.status}: {outcome.reason}; what was taken is in {outcome.directory}")
+        print_text(
+            f"run ended with status {outcome.status}: {outcome.reason}; what was taken is in {outcome.directory}"
+        )
         return
     estimate_table("", rows)
     print_text(outcome.analysis.verdict)
@@ -111,7 +139,9 @@ def find_run(name: str, root: Path) -> Path:
         return runs[0]
     matching = [run for run in runs if name in (run.name, run.name.rpartition("_")[2])]
     if not matching:
-        raise ParameterError(f"no run named {name!r} in {root}{nearest(name, [run.name for run in runs[:20]])}")
+        raise ParameterError(
+            f"no run named {name!r} in {root}{nearest(name, [run.name for run in runs[:20]])}"
+        )
     return matching[0]
 
 
@@ -136,8 +166,13 @@ def show_run(name: str, *, root: Path, as_json: bool) -> None:
 def plot_run(name: str, *, root: Path, output: Path | None, as_json: bool) -> None:
     """Analyse again and draw again."""
     outcome = analyse_run(open_run(find_run(name, root)).directory)
+    if outcome.analysis is None:
+        raise ParameterError(
+            f"{outcome.directory}: the run ended with status {outcome.status!r}; "
+            "only one that was taken to its end can be analysed"
+        )
     figure = outcome.directory / "figure.png"
-    if output is not None and figure.is_file():
+    if output is not None:
         shutil.copyfile(figure, output)
         figure = output
     if as_json:
@@ -146,10 +181,19 @@ def plot_run(name: str, *, root: Path, output: Path | None, as_json: bool) -> No
         print_text(str(figure))
 
 
-def _split(setting: str) -> tuple[str, str]:
+def recover_run(name: str, *, root: Path, as_json: bool) -> None:
+    """Complete the run file of a run whose process died."""
+    data = open_run(finish_journal(open_run(find_run(name, root)).directory))
+    if as_json:
+        print_json(_run_json(data))
+    else:
+        print_text(f"{data.path}: complete, status {data.status}, {len(data.acquisitions)} acquisitions")
+
+
+def _split(setting: str, example: str = '--set dwell="30 s"') -> tuple[str, str]:
     name, separator, value = setting.partition("=")
-    if not separator:
-        raise ParameterError(f'{setting!r} is not NAME=VALUE; write for example --set dwell="30 s"')
+    if not (separator and name.strip()):
+        raise ParameterError(f"{setting!r} is not NAME=VALUE; write for example {example}")
     return name.strip(), value.strip()
 
 
@@ -181,6 +225,7 @@ def _run_json(data: RunData) -> dict[str, Any]:
         "parameters": data.parameters,
         "sweeps": list(data.sweeps),
         "acquisitions": [
-            {"sweep": a.sweep, "index": a.index, "live_time_s": a.live_time_ps * 1e-12} for a in data.acquisitions
+            {"sweep": a.sweep, "index": a.index, "live_time_s": a.live_time_ps * 1e-12}
+            for a in data.acquisitions
         ],
     }

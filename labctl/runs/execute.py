@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labctl.analysis.errors import AnalysisError
 from labctl.bench.bench import Bench, TwinOptions, open_bench
-from labctl.bench.config import load_bench
 from labctl.loading import NotFound, experiment_files, load_file, nearest
 from labctl.runs.experiment import Analysis, Experiment
 from labctl.runs.interrupts import StopRequest, stop_on_signals
@@ -64,29 +64,62 @@ def execute(
     command: str = "",
     on_open: Callable[[Bench], None] | None = None,
 ) -> Outcome:
-    """Run `experiment` on the bench, then analyse and plot it.
+    """Take data with `experiment` on the bench, then analyse and plot them; arguments as `take_run`."""
+    taken = take_run(
+        experiment, bench_name, root=root, twin=twin, progress=progress, command=command, on_open=on_open
+    )
+    return conclude(taken)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A run whose data are on disk: where, how it ended, and why."""
+
+    directory: Path
+    status: str
+    reason: str
+
+
+def take_run(
+    experiment: Experiment,
+    bench_name: str,
+    *,
+    root: Path,
+    twin: TwinOptions | None = None,
+    progress: Progress | None = None,
+    command: str = "",
+    on_open: Callable[[Bench], None] | None = None,
+) -> Taken:
+    """Run `experiment` on the bench and complete its file.
 
     root: folder that collects runs. on_open: called with the open bench before the run begins.
     A stop request gives the status "abort"; an exception is recorded as "fail" and raised again after
-    everything is safe and the file is complete.
+    everything is safe and the file is complete. Data that cannot be analysed, because they are too few for
+    instance, are kept, and the outcome has the reason and no analysis.
     """
     twin = twin or TwinOptions()
     watcher: Progress = progress or Silent()
     with open_bench(bench_name, twin) as bench:
         bench.require(experiment.roles)
-        writer = RunWriter.create(root, experiment.name, _header(experiment, bench_name, twin, command))
+        writer = RunWriter.create(root, experiment.name, _header(experiment, bench, twin, command))
         if on_open is not None:
             on_open(bench)
-        directory, status, reason = _carry_out(experiment, bench, writer, twin, watcher)
-    return analyse_run(directory, status=status, reason=reason)
+        return _carry_out(experiment, bench, writer, twin, watcher)
 
 
-def analyse_run(directory: Path, *, status: str = "", reason: str = "") -> Outcome:
+def conclude(taken: Taken) -> Outcome:
+    """Analyse a run that was just taken; data that cannot be analysed are kept, and the outcome says why."""
+    try:
+        return analyse_run(taken.directory, reason=taken.reason)
+    except AnalysisError as error:
+        return Outcome(taken.directory, taken.status, f"not analysed: {error}", None, {})
+
+
+def analyse_run(directory: Path, *, reason: str = "") -> Outcome:
     """Analyse a stored run and leave `figure.png` and `estimates.json` beside it."""
     data = open_run(directory)
-    status = status or data.status
-    if status != "success":
-        return Outcome(directory, status, reason, None, {})
+    if data.status != "success":
+        return Outcome(directory, data.status, reason or data.reason, None, {})
     experiment = experiment_of(data)
     analysis = experiment.analyse(data)
     truth = experiment.truth(data.twin) if data.twin else {}
@@ -98,7 +131,7 @@ def analyse_run(directory: Path, *, status: str = "", reason: str = "") -> Outco
         "notes": analysis.notes,
     }
     (directory / "estimates.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    return Outcome(directory, status, reason, analysis, truth)
+    return Outcome(directory, data.status, reason, analysis, truth)
 
 
 def estimate_rows(analysis: Analysis, truth: dict[str, float]) -> list[dict[str, Any]]:
@@ -115,7 +148,7 @@ def estimate_rows(analysis: Analysis, truth: dict[str, float]) -> list[dict[str,
 
 def _carry_out(
     experiment: Experiment, bench: Bench, writer: RunWriter, twin: TwinOptions, progress: Progress
-) -> tuple[Path, str, str]:
+) -> Taken:
     stop = StopRequest()
     run = Run(
         bench, writer, experiment.records,
@@ -141,7 +174,7 @@ def _carry_out(
             writer.twin(bench.twin.client.truth() | {"acquisitions": run.truth_by_acquisition})
         progress.finish()
         directory = writer.finish(status, reason).parent
-    return directory, status, reason
+    return Taken(directory, status, reason)
 
 
 def _slice_s(bench: Bench, twin: TwinOptions) -> float:
@@ -150,16 +183,18 @@ def _slice_s(bench: Bench, twin: TwinOptions) -> float:
     return _SLICE_TWIN_S if twin.speed is None else min(_SLICE_TWIN_S, _SLICE_WALL_S * twin.speed)
 
 
-def _header(experiment: Experiment, bench_name: str, twin: TwinOptions, command: str) -> dict[str, Any]:
-    config, file = load_bench(bench_name)
+def _header(experiment: Experiment, bench: Bench, twin: TwinOptions, command: str) -> dict[str, Any]:
     plot = experiment.default_plot
     return {
         "parameters": experiment.parameters(),
         "title": experiment.summary(),
-        "bench": config.bench,
-        "bench_text": file.read_text(encoding="utf-8"),
-        "bench_values": config.values,
+        "bench": bench.config.bench,
+        "bench_text": bench.file.read_text(encoding="utf-8"),
+        "bench_values": bench.config.values,
+        "identities": {name: str(identity) for name, identity in bench.identities.items()},
         "seed": twin.seed,
+        "twin_id": bench.twin.twin_id if bench.twin else None,
+        "bench_time_s": bench.clock.now(),
         "command": command,
         "default_plot": vars(plot) if plot else None,
     }

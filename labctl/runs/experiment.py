@@ -8,6 +8,7 @@ An experiment is a pydantic model: its fields are the parameters, with units, bo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -135,6 +136,6 @@ def _bounds(metadata: list[Any], unit: str) -> str:
         for attribute, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<=")):
             if hasattr(item, attribute):
                 parts.append(f"{sign} {format_quantity(getattr(item, attribute), unit)}")
-        if hasattr(item, "low"):
+        if math.isfinite(getattr(item, "low", math.inf)):
             parts.append(f"{format_quantity(item.low, unit)} .. {format_quantity(item.high, unit)}")
     return ", ".join(parts)

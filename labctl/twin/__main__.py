@@ -1,11 +1,13 @@
 """`python -m labctl.twin --config X.yaml --seed S`: run a simulated bench as a process of its own.
 
-One line of JSON on stdout says where its control port is; everything else goes to stderr.
+One line of JSON on stdout says where its control port is, or {"error": why} when it cannot start;
+everything else goes to stderr.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from labctl.errors import LabctlError
 from labctl.twin.host import DeviceSpec
 from labctl.twin.process import Bench, RunningTwin, Terms, end_on_signals
 
@@ -26,13 +29,18 @@ _log = logging.getLogger("labctl.twin")
 
 def build_bench(config_path: Path, seed: int | None, overrides: Mapping[str, Any]) -> Bench:
     """The bench that a twin's YAML file describes. Raises ConfigError."""
-    from labctl.twin.config import load_twin, with_overrides
+    from labctl.twin.config import load_twin
     from labctl.twin.world import World
 
-    config = with_overrides(load_twin(config_path), overrides)
+    config = load_twin(config_path, overrides)
     seed = config.seed if seed is None else seed
     devices = {name: _spec(device) for name, device in config.devices.items()}
     return Bench(config.name, seed, World(config.world, seed), devices)
+
+
+def _reason(error: Exception) -> str:
+    """The text of an error that says what to mend; of any other also its kind."""
+    return str(error) if isinstance(error, LabctlError | ValueError) else f"{type(error).__name__}: {error}"
 
 
 def _spec(device: Any) -> DeviceSpec:
@@ -53,6 +61,7 @@ def main(arguments: Sequence[str] | None = None, build: Builder = build_bench) -
         process = RunningTwin(bench, Terms(options.speed, options.orphan_s, options.parent_pid))
     except Exception as error:
         _log.error("the twin cannot start: %s", error, exc_info=options.log_level == "DEBUG")
+        sys.stdout.write(json.dumps({"error": _reason(error)}) + "\n")
         return 2
     end_on_signals(process, has_parent=options.parent_pid is not None)
     process.run()

@@ -10,18 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from labctl.twin.knobs import nearest
+from labctl.config_files import load_model
 
 CHANNELS = (1, 2, 3, 4, 5, 6)
-
-
-class ConfigError(Exception):
-    """A configuration that cannot be used; the message says where and what is expected."""
 
 
 class _Model(BaseModel):
@@ -175,82 +168,9 @@ class TwinConfig(_Model):
     devices: dict[str, DeviceConfig] = Field(default_factory=dict, description="instruments by name")
 
 
-def load_twin(path: str | Path) -> TwinConfig:
-    """Read and validate a twin's YAML file; ConfigError names file, line and what is expected."""
-    path = Path(path)
-    try:
-        tree = YAML(typ="rt").load(path)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}:1: expected a mapping with name, world and devices")
-    try:
-        return TwinConfig.model_validate(_plain(tree))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{path}:{_line(tree, first['loc'])}: {_explain(first, TwinConfig)}") from error
+def load_twin(path: str | Path, overrides: Mapping[str, Any] | None = None) -> TwinConfig:
+    """Read and validate a twin's YAML file; ConfigError names file, line and what is expected.
 
-
-def with_overrides(config: TwinConfig, overrides: Mapping[str, Any]) -> TwinConfig:
-    """A copy with other values, e.g. `{"world.dot.tau_x_s": 21e-9}`; ConfigError on a bad path or value."""
-    tree = config.model_dump()
-    for dotted, value in overrides.items():
-        *parents, leaf = dotted.split(".")
-        node: Any = tree
-        for depth, part in enumerate(parents):
-            node = node[_key(node, part, ".".join(parents[: depth + 1]))]
-        node[_key(node, leaf, dotted)] = value
-    try:
-        return TwinConfig.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(f"override {_explain(error.errors()[0], TwinConfig)}") from error
-
-
-def _key(node: Any, part: str, dotted: str) -> Any:
-    if not isinstance(node, dict):
-        raise ConfigError(f"override '{dotted}': '{part}' is inside a single value")
-    by_text = {str(key): key for key in node}
-    if part not in by_text:
-        raise ConfigError(f"override '{dotted}': no field '{part}'; {nearest(part, by_text)}")
-    return by_text[part]
-
-
-def _plain(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: _plain(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_plain(value) for value in node]
-    return node
-
-
-def _line(tree: Any, loc: tuple[int | str, ...]) -> int:
-    line = 1
-    node: Any = tree
-    for part in loc:
-        if not isinstance(node, CommentedMap) or part not in node:
-            break
-        line = node.lc.key(part)[0] + 1
-        node = node[part]
-    return line
-
-
-def _explain(error: Any, model: type[BaseModel]) -> str:
-    loc, name = error["loc"], ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        return f"unknown field '{name}'; {nearest(str(loc[-1]), _field_names(model, loc[:-1]))}"
-    if error["type"] == "missing":
-        return f"'{name}' is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    got = "" if isinstance(error["input"], dict) else f", got {error['input']!r}"
-    return f"'{name}': {message}{got}"
-
-
-def _field_names(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    for part in loc:
-        inner = model.model_fields[str(part)].annotation if part in model.model_fields else DeviceConfig
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
-    return list(model.model_fields)
+    overrides: values by dotted path, e.g. `{"world.dot.tau_x_s": 21e-9}`, instead of those of the file.
+    """
+    return load_model(path, TwinConfig, overrides)

@@ -6,11 +6,11 @@ its knobs and of its seed.
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Literal
+
+from labctl.loading import nearest
 
 
 class WorldError(Exception):
@@ -69,7 +69,7 @@ KNOB_NAMES = tuple(f.name for f in fields(Knobs))
 def check_knob(name: str, value: Any) -> None:
     """WorldError when there is no such knob or when it cannot take this value."""
     if name not in KNOB_NAMES:
-        raise WorldError(f"no knob '{name}'; {nearest(name, KNOB_NAMES)}")
+        raise WorldError(f"no knob '{name}'{nearest(name, KNOB_NAMES)}")
     if name == "diode_train":
         valid, expected = value is None or isinstance(value, PulseTrain), "a PulseTrain or None"
     elif isinstance(getattr(Knobs(), name), bool):
@@ -79,10 +79,3 @@ def check_knob(name: str, value: Any) -> None:
         valid, expected = number and math.isfinite(value), "a finite number"
     if not valid:
         raise WorldError(f"knob '{name}' cannot be {value!r}: it takes {expected}")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for an unknown name: the closest known one, or all of them."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names)}"

@@ -101,9 +101,15 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     assert not process_alive(parent.pid)
 
 
-def test_a_twin_that_dies_at_the_start_leaves_its_last_words(tmp_path: Path) -> None:
-    with pytest.raises(TwinError, match=r"(?s)ended before it was ready.*missing\.yaml: no such file"):
+def test_a_twin_that_cannot_start_gives_its_reason_and_no_more(tmp_path: Path) -> None:
+    with pytest.raises(TwinError, match=r"^[^\n]*missing\.yaml: no such file$"):
         start_twin(tmp_path / "missing.yaml", 1, search_path=[ROOT], module=FAKE)
+
+
+def test_a_twin_that_dies_at_the_start_leaves_its_last_words(tmp_path: Path) -> None:
+    (tmp_path / "dying_twin.py").write_text("raise SystemExit('out of breath')\n")
+    with pytest.raises(TwinError, match=r"(?s)ended before it was ready.*out of breath"):
+        start_twin(tmp_path / "any.yaml", 1, search_path=[tmp_path], module="dying_twin")
 
 
 def test_a_twin_that_never_gets_ready_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
