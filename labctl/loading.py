@@ -74,7 +74,8 @@ def find_config(kind: str, name: str) -> Path:
 def list_configs(kind: str) -> dict[str, Path]:
     """All configuration files of a kind by name; the user's own win."""
     folders = [bundled_configs() / kind, *(root / "configs" / kind for root in reversed(user_roots()))]
-    return {file.stem: file for folder in folders if folder.is_dir() for file in sorted(folder.glob("*.y*ml"))}
+    present = [folder for folder in folders if folder.is_dir()]
+    return {file.stem: file for folder in present for file in sorted(folder.glob("*.y*ml"))}
 
 
 def experiment_files() -> dict[str, Path]:

@@ -63,7 +63,8 @@ class BenchConfig(BaseModel):
         for name, instrument in self.instruments.items():
             for used in instrument.uses.values():
                 if used not in known:
-                    raise ValueError(f"{name} uses {used!r}, which is not defined above it{nearest(used, known)}")
+                    hint = nearest(used, known)
+                    raise ValueError(f"{name} uses {used!r}, which is not defined above it{hint}")
             if not instrument.uses and instrument.address is None:
                 raise ValueError(f"{name} needs an address (or `uses`, if it is a derived instrument)")
             if (instrument.address or "").startswith("twin://") and self.twin is None:

@@ -114,7 +114,8 @@ def report(outcome: Outcome, *, as_json: bool) -> None:
         return
     if outcome.analysis is None:
         print_text(
-            f"run ended with status {outcome.status}: {outcome.reason}; what was taken is in {outcome.directory}"
+            f"run ended with status {outcome.status}: {outcome.reason}; "
+            f"what was taken is in {outcome.directory}"
         )
         return
     estimate_table("", rows)

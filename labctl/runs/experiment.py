@@ -113,7 +113,8 @@ class Experiment(BaseModel):
         for name, info in cls.model_fields.items():
             unit = unit_of(info.metadata)
             default = info.get_default(call_default_factory=True)
-            yield ParameterInfo(name, unit, _shown(default, unit), _bounds(info.metadata, unit), info.description or "")
+            bounds = _bounds(info.metadata, unit)
+            yield ParameterInfo(name, unit, _shown(default, unit), bounds, info.description or "")
 
     def parameters(self) -> dict[str, Any]:
         """The parameters as plain values (SI), ready for JSON and for `model_validate`."""

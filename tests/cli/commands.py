@@ -39,14 +39,15 @@ def environment() -> dict[str, str]:
 def labctl_process(folder: Path, *arguments: str, **options: Any) -> Ended:
     """Run `labctl` in `folder` as a process of its own."""
     done = subprocess.run(
-        command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=DEADLINE_S,
+        command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True,
+        timeout=DEADLINE_S,
         **options,
     )  # fmt: skip
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
 def assert_refused(ended: Ended, *words: str) -> None:
-    """One line on stderr that begins with `labctl: ` and has the words, nothing on stdout, exit code 2."""
+    """Exit code 2 and one line on stderr that begins with `labctl: ` and has the words."""
     assert ended.code == 2, ended
     assert ended.err.startswith("labctl: "), ended.err
     assert ended.err.endswith("\n") and ended.err.count("\n") == 1, ended.err

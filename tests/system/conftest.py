@@ -180,7 +180,9 @@ class HoldLight(Experiment):
     """Hold the light on the sample."""
 
     name: ClassVar[str] = "hold_light"
-    roles: ClassVar[dict] = {"tagger": TimeTagger, "diode": PulsedSource, "excitation": Excitation, "mir_gate": Shutter}
+    roles: ClassVar[dict] = {
+        "tagger": TimeTagger, "diode": PulsedSource, "excitation": Excitation, "mir_gate": Shutter,
+    }
     records: ClassVar[dict] = {"rate": "1/s"}
     points: int = 4
     dwell: Seconds = Field(0.5)

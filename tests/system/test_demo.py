@@ -1,4 +1,4 @@
-"""`labctl demo` as a user sees it: one command, three experiments, estimates beside the truth, files to open."""
+"""`labctl demo` as a user sees it: one command, estimates beside the truth, files to open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""However a run ends, no light is left on, the file is complete with what was committed, and the twin is gone."""
+"""However a run ends, no light is left on, the file has what was committed, and the twin is gone."""
 
 from __future__ import annotations
 

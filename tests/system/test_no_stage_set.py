@@ -1,4 +1,4 @@
-"""The twin is no stage set: what happens to its light shows everywhere, and another dot gives other numbers."""
+"""The twin is no stage set: what happens to the light shows everywhere; another dot gives other numbers."""
 
 from __future__ import annotations
 
@@ -53,9 +53,7 @@ def test_blinking_control_without_mir_pulses_finds_no_effect(tmp_path: Path) -> 
     taken = take(tmp_path, "blinking_control", seed=2, block_mir_after_s=5.0, pairs=3, dwell=5.0)
     assert taken.data.rows("blocks")["mir_on"].tolist() == [False, True, True, False, False, True]
     assert taken.verdict.startswith("no effect")  # for 95 of 100 seeds, by construction
-    assert taken.notes == [
-        "no MIR pulses were seen (channel 4) in 3 of 3 blocks with the gate open: 1, 2, 5"
-    ]
+    assert taken.notes == ["no MIR pulses were seen (channel 4) in 3 of 3 blocks with the gate open: 1, 2, 5"]
     ratio = taken.estimate("trion_fraction_ratio")
     assert abs(ratio.value - 1) < 4 * ratio.error
     assert taken.rates(MIR_SYNC) == [0] * 6

@@ -64,6 +64,6 @@ def test_no_driver_in_the_twin_process() -> None:
     assert "drivers.rotators.sim.thorlabs_ell14" in modules
     in_folders = [name for name in modules if name.startswith("drivers.") and name.count(".") == 2]
     assert [name for name in in_folders if not name.endswith(".sim")] == []
-    above = ("labctl.instruments", "labctl.bench", "labctl.runs", "labctl.store", "labctl.analysis", "labctl.cli")
+    above = tuple(f"labctl.{room}" for room in ("instruments", "bench", "store", "analysis", "runs", "cli"))
     assert [name for name in modules if name.startswith(above)] == []
     assert {"qcodes", "pyvisa", "serial", "h5py"}.isdisjoint(modules)

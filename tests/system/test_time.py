@@ -1,4 +1,4 @@
-"""World time is what was asked for, to the picosecond, and nobody's looking at the bench changes what happens on it."""
+"""World time is what was asked for, to the picosecond, and looking at the bench changes nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def true_angle_deg(bench: Bench) -> float:
 
 
 def move_ps(from_deg: float, to_deg: float) -> int:
-    """Duration of a move in ps, from where the mount really stands to the nearest pulse of where it shall be."""
+    """Duration of a move in ps, from where the mount really stands to the pulse next to its target."""
     pulses = abs(round(to_deg * PULSES_PER_TURN / 360) - round(from_deg * PULSES_PER_TURN / 360))
     distance_deg = pulses * 360 / PULSES_PER_TURN
     return round((ASSUMED["start_s"] + distance_deg / ASSUMED["speed_deg_per_s"]) * PS_PER_S)
@@ -61,7 +61,8 @@ def readers(*read: Callable[[], object]) -> Iterator[list[int]]:
 
 def bystanders(bench: Bench) -> list[Callable[[], object]]:
     """Readings of instruments that have nothing to do with a move of the rotator or with the tagger."""
-    meter, generator, laser, mount = bench.power_meter, bench.delay_generator, bench.cw_laser, bench.mir_rotator
+    meter, generator, laser = bench.power_meter, bench.delay_generator, bench.cw_laser
+    mount = bench.mir_rotator
     return [meter.power, meter.wavelength, generator.burst_count, laser.power, laser.state, mount.angle]
 
 
