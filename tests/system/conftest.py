@@ -158,7 +158,7 @@ def take(
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> CommandResult:
-    """The whole demo, as `labctl demo --seed 0 --json` in an empty folder."""
+    """The whole demo, as `labctl demo --seed 0 --json` in an empty folder; one file of tests looks at it."""
     return run_labctl(tmp_path_factory.mktemp("demo"), "demo", "--seed", "0", "--json")
 
 

@@ -15,8 +15,6 @@ from labctl.store import RunData, open_run
 from tests.nexus import default_plot, nxcheck
 from tests.system.conftest import CommandResult
 
-pytestmark = pytest.mark.xdist_group("demo")  # one worker makes the demo, for all of these
-
 EXPERIMENTS = ("delay_scan", "blinking_control", "hbt")
 HEADLINES = {"tau_X", "p_i", "trion_fraction_off", "trion_fraction_on", "trion_fraction_ratio", "g2_0"}
 WIRED = ("cw_laser", "delay_generator", "vis_rotator", "mir_rotator", "power_meter")
