@@ -94,8 +94,8 @@ def fit_blinking_control(
         sum(not p.fixed for p in maximum.parameters.values()),
     )
     estimates = _estimates(maximum, data.counts.size, interval_s * intervals_per_kick)
-    if not effect:
-        estimates |= _upper_limits(maximum, interval_s * intervals_per_kick, data.counts.size)
+    if _near_limit(maximum, "p_d"):
+        estimates |= _one_sided(maximum, interval_s * intervals_per_kick, data.counts.size)
     return BlinkingFit(estimates, effect, _verdict(effect, ratio, estimates), ratio, goodness, maximum)
 
 
@@ -129,34 +129,44 @@ def occupancy(maximum: MaximumLikelihood, kick_period_s: float, n: int) -> dict[
     return found
 
 
-def _upper_limits(maximum: MaximumLikelihood, kick_period_s: float, n: int) -> dict[str, Estimate]:
-    """p_d, charged fraction with kicks, and ratio where p_d is consistent with zero, its lower limit.
+def _near_limit(maximum: MaximumLikelihood, name: str) -> bool:
+    """Whether a limit lies within three errors, where a parabola says little about the likelihood."""
+    value, error = maximum.values[name], maximum.error(name)
+    low, high = maximum.parameters[name].limits
+    return (low is not None and value - low < 3 * error) or (high is not None and high - value < 3 * error)
 
-    Their errors on the side of an effect come from the profile of p_d, those on the other side end at "no kick".
+
+def _one_sided(maximum: MaximumLikelihood, kick_period_s: float, n: int) -> dict[str, Estimate]:
+    """p_d, charged fraction with kicks, and ratio, with errors from the profile of p_d, which ends at 0 and 1.
+
+    Where the best p_d lies on a limit, the error on that side is half the one on the other: not none, since the
+    other parameters move too.
     """
     v = maximum.values
-    highest = maximum.interval("p_d")[1] or v["p_d"] + maximum.error("p_d")
+    low, high = maximum.interval("p_d")
+    down, up = _filled(v["p_d"] - (low or 0.0), (1.0 if high is None else high) - v["p_d"])
     method = "kicked-telegraph hidden Markov likelihood, profile of p_d"
-    off = v["k_c"] / (v["k_c"] + v["k_d"])
 
-    def on(p_d: float) -> float:
-        return float(kicked_occupancy(v["k_c"], v["k_d"], kick_period_s, p_d, v["c"]).mean)
+    def on(u: Mapping[str, float], p_d: float) -> float:
+        return float(kicked_occupancy(u["k_c"], u["k_d"], kick_period_s, p_d, u["c"]).mean)
 
-    best, strongest, weakest = on(v["p_d"]), on(highest), on(0.0)
-    off_error = maximum.propagate(lambda u: u["k_c"] / (u["k_c"] + u["k_d"]))[1]
-    fraction = (
-        float(np.hypot(best - strongest, off_error)),
-        float(np.hypot(weakest - best, off_error)),
-    )
-    least = 0.5 * (best - strongest) / off  # a best value at the limit still has an error on that side
-    return {
-        "p_d": Estimate("p_d", v["p_d"], max(v["p_d"], 0.5 * highest), highest - v["p_d"], "", method, n),
-        "trion_fraction_on": Estimate("trion_fraction_on", best, *fraction, "", method, n),
-        "trion_fraction_ratio": Estimate(
-            "trion_fraction_ratio", best / off, (best - strongest) / off, max((weakest - best) / off, least),
-            "", method, n,
-        ),
-    }  # fmt: skip
+    def ratio(u: Mapping[str, float], p_d: float) -> float:
+        return on(u, p_d) * (u["k_c"] + u["k_d"]) / u["k_c"]
+
+    found = {"p_d": Estimate("p_d", v["p_d"], down, up, "", method, n)}
+    for name, function in (("trion_fraction_on", on), ("trion_fraction_ratio", ratio)):
+        best, rest = maximum.propagate(lambda u, f=function: f(u, v["p_d"]))  # type: ignore[misc]
+        least, most = function(v, min(v["p_d"] + up, 1.0)), function(v, max(v["p_d"] - down, 0.0))
+        below, above = _filled(best - least, most - best)
+        found[name] = Estimate(
+            name, best, float(np.hypot(below, rest)), float(np.hypot(above, rest)), "", method, n
+        )
+    return found
+
+
+def _filled(below: float, above: float) -> tuple[float, float]:
+    """Two errors, the smaller at least half of the larger."""
+    return max(below, 0.5 * above), max(above, 0.5 * below)
 
 
 def _logit_estimate(name: str, value: float, error: float, n: int) -> Estimate:
