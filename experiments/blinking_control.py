@@ -142,7 +142,12 @@ class BlinkingControl(Experiment):
             traces.plot(times, shown / bin_s / 1e3, lw=0.7, color=colour, label=f"MIR {name}")
             edges = np.arange(0, max(counts.max(), 1) + 4, 4)
             histogram.hist(
-                counts / bin_s / 1e3, list(edges / bin_s / 1e3), density=True, histtype="step", color=colour, label=f"MIR {name}"
+                counts / bin_s / 1e3,
+                list(edges / bin_s / 1e3),
+                density=True,
+                histtype="step",
+                color=colour,
+                label=f"MIR {name}",
             )
         traces.set_xlabel("time (s), the first 4 s of each")
         traces.set_ylabel("count rate (kcps)")
@@ -157,7 +162,14 @@ class BlinkingControl(Experiment):
         curves = analysis.curves
         for on, name, colour in ((False, "off", "C3"), (True, "on", "C0")):
             chosen = curves["mir_on"].astype(bool) == on
-            axes.plot(curves["index"][chosen], curves["rate"][chosen] / 1e3, "o", ms=4, color=colour, label=f"MIR {name}")
+            axes.plot(
+                curves["index"][chosen],
+                curves["rate"][chosen] / 1e3,
+                "o",
+                ms=4,
+                color=colour,
+                label=f"MIR {name}",
+            )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("block, in the order taken")
         axes.set_ylabel("mean count rate (kcps)")

@@ -62,7 +62,9 @@ class DelayScan(Experiment):
     field: VoltsPerMetre = Field(10e8, ge=0, le=12e8, description="peak MIR field at the dot, in vacuum")
     mean_excitons: Number = Field(0.3, gt=0, le=1, description="mean number of excitons per visible pulse")
     rate: Hertz = Field(2.5e6, ge=0.5e6, le=2.5e6, description="visible pulses per second within a burst")
-    reference_every: int = Field(10, ge=0, le=1000, description="a reference point every so many points; 0: none")
+    reference_every: int = Field(
+        10, ge=0, le=1000, description="a reference point every so many points; 0: none"
+    )
     reference: Seconds = Field(200e-9, ge=1e-9, le=400e-9, description="delay of the reference points")
 
     def duration_s(self) -> float:
@@ -111,14 +113,22 @@ class DelayScan(Experiment):
         setup = (self.mean_excitons, 1 / self.rate, kick_period_s, values["delay_jitter_s"])
         by_period = fit_delay_scan_periods(delays_s, periods, *setup)
         assert by_period.nuisance is not None
-        by_counts = fit_delay_scan_counts(delays_s, counts, live_s, by_period.nuisance, *setup, times_s=middles_s)
-        notes = list(by_counts.notes)
+        by_counts = fit_delay_scan_counts(
+            delays_s, counts, live_s, by_period.nuisance, *setup, times_s=middles_s
+        )
+        notes = [*by_counts.notes, *(f"by period: {note}" for note in by_period.notes)]
         if not all(synced):
             missing = len(synced) - sum(synced)
-            notes.insert(0, f"no MIR pulses were seen (channel {MIR_SYNC}) at {missing} of {len(synced)} points")
+            notes.insert(
+                0, f"no MIR pulses were seen (channel {MIR_SYNC}) at {missing} of {len(synced)} points"
+            )
         estimates, signed_roots = [], {}
         # p_i by period is left out: the return rate k_d, which these data hardly show, pulls it along
-        wanted = ((by_counts, "tau_x", "tau_X"), (by_counts, "p_i", "p_i"), (by_period, "tau_x", "tau_X_by_period"))
+        wanted = (
+            (by_counts, "tau_x", "tau_X"),
+            (by_counts, "p_i", "p_i"),
+            (by_period, "tau_x", "tau_X_by_period"),
+        )
         for fit, name, quantity in wanted:
             if name in fit.estimates:
                 estimates.append(replace(fit[name], quantity=quantity))

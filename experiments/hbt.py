@@ -62,7 +62,10 @@ class Hbt(Experiment):
 
     def scaled(self, factor: float) -> Self:
         return self.model_copy(
-            update={"duration": max(1.0, self.duration * factor), "dark_time": max(0.5, self.dark_time * factor)}
+            update={
+                "duration": max(1.0, self.duration * factor),
+                "dark_time": max(0.5, self.dark_time * factor),
+            }
         )
 
     def run(self, run: Run) -> None:
@@ -74,7 +77,9 @@ class Hbt(Experiment):
         segment_s = self.duration / segments
         bench.tagger.set_conditional_filter([DET_A, DET_B], [VIS_SYNC])
         with run.emission(source):
-            for point in run.sweep("segments", elapsed=Axis((Linear(0, self.duration - segment_s, segments),), "s")):
+            for point in run.sweep(
+                "segments", elapsed=Axis((Linear(0, self.duration - segment_s, segments),), "s")
+            ):
                 tags = run.acquire(bench.tagger, segment_s, channels=channels)
                 point.record(rate=tags.rate(DET_A, DET_B), rate_error=tags.rate_error(DET_A, DET_B))
 
@@ -115,7 +120,9 @@ class Hbt(Experiment):
         raw = replace(fit.raw, quantity="g2_0_raw")
         notes = []
         if fit.upper_limit_95 is not None:
-            notes.append(f"g2(0) is consistent with zero; it is below {fit.upper_limit_95:.3g} at 95 % confidence")
+            notes.append(
+                f"g2(0) is consistent with zero; it is below {fit.upper_limit_95:.3g} at 95 % confidence"
+            )
         if pulsed.unassigned:
             notes.append(f"{pulsed.unassigned} photons had no sync tag and were left out")
         curves = {"lags": pulsed.lags, "counts": pulsed.counts, "background": fit.accidentals}
@@ -157,7 +164,9 @@ class Hbt(Experiment):
             axes.set_ylim(bottom=0)
         else:
             errors = np.sqrt(curves["counts"])
-            axes.bar(curves["lags"], curves["counts"], width=0.7, yerr=errors, capsize=2, label="coincidences")
+            axes.bar(
+                curves["lags"], curves["counts"], width=0.7, yerr=errors, capsize=2, label="coincidences"
+            )
             axes.axhline(curves["background"], color="k", ls="--", lw=1, label="of which with a dark count")
             axes.set_xlabel("number of pulses between the photons, detector B behind detector A")
             axes.set_ylabel("coincidences")

@@ -52,12 +52,21 @@ _DIMENSIONS = {
     "Hz": _Dimension("frequency", _prefixed("Hz", "mkMG"), ("mHz", "Hz", "kHz", "MHz", "GHz")),
     "V/m": _Dimension(
         "electric field",
-        {"V/m": Decimal(1), "kV/m": Decimal("1e3"), "MV/m": Decimal("1e6"), "GV/m": Decimal("1e9"),
-         "V/cm": Decimal("1e2"), "kV/cm": Decimal("1e5"), "MV/cm": Decimal("1e8")},
+        {
+            "V/m": Decimal(1),
+            "kV/m": Decimal("1e3"),
+            "MV/m": Decimal("1e6"),
+            "GV/m": Decimal("1e9"),
+            "V/cm": Decimal("1e2"),
+            "kV/cm": Decimal("1e5"),
+            "MV/cm": Decimal("1e8"),
+        },
         ("V/cm", "kV/cm", "MV/cm"),
-    ),  # fmt: skip
+    ),
     "1/s": _Dimension(
-        "rate", {"1/s": Decimal(1), "cps": Decimal(1), "kcps": Decimal(1000), "Mcps": Decimal(10**6)}, ("1/s",)
+        "rate",
+        {"1/s": Decimal(1), "cps": Decimal(1), "kcps": Decimal(1000), "Mcps": Decimal(10**6)},
+        ("1/s",),
     ),
     "deg": _Dimension("angle", {"deg": Decimal(1), "°": Decimal(1)}, ("deg",)),
     "dBm": _Dimension("level", {"dBm": Decimal(1)}, ("dBm",)),

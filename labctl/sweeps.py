@@ -42,7 +42,9 @@ class Linear:
         return self.start + (self.stop - self.start) * index / (self.n - 1)
 
     def text(self, unit: str) -> str:
-        return f"linear({format_quantity(self.start, unit, 9)}, {format_quantity(self.stop, unit, 9)}, {self.n})"
+        return (
+            f"linear({format_quantity(self.start, unit, 9)}, {format_quantity(self.stop, unit, 9)}, {self.n})"
+        )
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ def _parse_part(text: str, unit: str) -> Linear | Log | Points:
     match = _PART.match(text)
     if match is None:
         raise SweepError(
-            f"{text.strip()!r} is not an axis; write log(1 ns, 400 ns, 12), linear(0 ns, 100 ns, 11) or points(1 ns, 2 ns)"
+            f"{text.strip()!r} is not an axis; write log(1 ns, 400 ns, 12), "
+            "linear(0 ns, 100 ns, 11) or points(1 ns, 2 ns)"
         )
     kind, inside = match.groups()
     items = [item.strip() for item in inside.split(",") if item.strip()]

@@ -35,9 +35,9 @@ def test_bundled_files_are_found_beside_own_ones(own_folder):
 def test_an_unknown_name_gets_the_nearest_one():
     with pytest.raises(NotFound, match="did you mean 'sim_dot'"):
         find_config("benches", "sim_dog")
-    with pytest.raises(NotFound, match="no module 'drivers.lasers.nothing'"):
+    with pytest.raises(NotFound, match=r"no module 'drivers.lasers.nothing'"):
         load_object("drivers.lasers.nothing:X")
-    with pytest.raises(NotFound, match="has no 'Axes'.*did you mean 'Axis'"):
+    with pytest.raises(NotFound, match=r"has no 'Axes'.*did you mean 'Axis'"):
         load_object("labctl.sweeps:Axes")
 
 

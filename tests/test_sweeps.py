@@ -1,6 +1,7 @@
 """Scan axes: text, values, order of visits."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ def test_log_axis_has_exact_ends_and_equal_ratios():
     axis = parse_axis("log(1 ns, 400 ns, 12)", "s")
     values = list(axis)
     assert (len(axis), values[0], values[-1]) == (12, 1e-9, 400e-9)
-    ratios = [b / a for a, b in zip(values, values[1:], strict=False)]
+    ratios = [b / a for a, b in pairwise(values)]
     assert max(ratios) / min(ratios) == pytest.approx(1, abs=1e-12)
 
 
@@ -72,7 +73,7 @@ def test_every_point_is_visited_once_and_lies_between_references(n, every, seed)
     if every:
         assert order[0] == order[-1] == Visit(-1, reference=True)
         gaps = [i for i, v in enumerate(order) if v.reference]
-        assert max(b - a for a, b in zip(gaps, gaps[1:], strict=False)) <= every + 1
+        assert max(b - a for a, b in pairwise(gaps)) <= every + 1
 
 
 def test_an_index_outside_is_an_error():

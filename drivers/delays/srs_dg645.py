@@ -19,6 +19,7 @@ from qcodes.parameters import ParameterBase as Parameter
 from labctl.clock import Clock
 from labctl.instruments.base import Identity, LabInstrument, SafeReport
 from labctl.instruments.errors import CommandRejected, ProtocolError
+from labctl.instruments.limits import Limits
 from labctl.instruments.link import Link
 
 EDGES = {"T0": 0, "A": 2, "B": 3, "C": 4, "D": 5, "E": 6, "F": 7, "G": 8, "H": 9}
@@ -132,7 +133,7 @@ class DelayEdge(_Part):
             docstring=f"Delay of edge {letter} behind its reference, 0 to 2000 s on a grid of 5 ps.",
             get_cmd=lambda: parent.query_delay(query)[1],
             set_cmd=set_delay,
-            vals=vals.Numbers(0, MAX_DELAY_S),
+            vals=Limits(parent.name, f"edge {letter} delay", 0, MAX_DELAY_S, "s"),
         )
         self.reference: Parameter = self.add_parameter(
             "reference",
@@ -157,7 +158,7 @@ class Output(_Part):
             docstring="Height of the pulses above the offset, 0.5 to 5 V in steps of 10 mV.",
             get_cmd=lambda: parent.query_float(f"LAMP?{number}"),
             set_cmd=lambda volts: parent.set_checked(f"LAMP {number},{volts:.2f}"),
-            vals=vals.Numbers(0.5, 5.0),
+            vals=Limits(parent.name, f"output {output} amplitude", 0.5, 5.0, "V"),
         )
         self.offset: Parameter = self.add_parameter(
             "offset",
@@ -166,7 +167,7 @@ class Output(_Part):
             docstring="Level between the pulses, -2 to 2 V in steps of 10 mV.",
             get_cmd=lambda: parent.query_float(f"LOFF?{number}"),
             set_cmd=lambda volts: parent.set_checked(f"LOFF {number},{volts:.2f}"),
-            vals=vals.Numbers(-2.0, 2.0),
+            vals=Limits(parent.name, f"output {output} offset", -2.0, 2.0, "V"),
         )
         self.polarity: Parameter = self.add_parameter(
             "polarity",
@@ -243,7 +244,7 @@ class SrsDg645(LabInstrument):
             docstring=doc,
             get_cmd=lambda: self.query_float(f"{mnemonic}?"),
             set_cmd=lambda value: self.set_checked(f"{mnemonic} {value:.{decimals}f}"),
-            vals=vals.Numbers(low, high),
+            vals=Limits(self.name, name, low, high, unit),
         )
 
     def _add_choice(self, name: str, mnemonic: str, choices: Mapping[str, int], doc: str) -> Parameter:

@@ -137,10 +137,10 @@ def _near_limit(maximum: MaximumLikelihood, name: str) -> bool:
 
 
 def _one_sided(maximum: MaximumLikelihood, kick_period_s: float, n: int) -> dict[str, Estimate]:
-    """p_d, charged fraction with kicks, and ratio, with errors from the profile of p_d, which ends at 0 and 1.
+    """p_d, charged fraction with kicks, and ratio, with errors from the profile of p_d between 0 and 1.
 
-    Where the best p_d lies on a limit, the error on that side is half the one on the other: not none, since the
-    other parameters move too.
+    Where the best p_d lies on a limit, the error on that side is half the one on the other: not none, since
+    the other parameters move too.
     """
     v = maximum.values
     low, high = maximum.interval("p_d")
@@ -217,8 +217,8 @@ def _starts(
     if gain < 20.0 or high - low < 0.1 * np.sqrt(high):
         mean = float(np.mean(off.counts)) / interval_s
         raise AnalysisError(
-            f"blinking control: the dot shows one brightness only ({mean:.4g} counts/s), so grey and bright cannot be "
-            "told apart; it may be charged or neutral throughout: measure longer or change the visible power"
+            f"blinking control: the dot shows one brightness only ({mean:.4g} counts/s), so grey and bright "
+            "cannot be told apart; it may be charged or neutral throughout: measure longer or change the visible power"
         )
     rate_x, rate_t = high / interval_s, low / interval_s
     part_off, part_on = _subset(off), _subset(on)

@@ -38,8 +38,8 @@ _P_I_LIMITS = (-0.1, 1.0)
 class TelegraphNuisance:
     """What the counts fit must be told about the dot, from a period-resolved fit or a blinking measurement.
 
-    rate_ratio: count rate in T over count rate in X. The four are taken as exact: a period-resolved fit of the
-    same run knows them far better than a fit of total counts could notice.
+    rate_ratio: count rate in T over count rate in X. The four are taken as exact: a period-resolved fit of
+    the same run knows them far better than a fit of total counts could notice.
     """
 
     k_c: float
@@ -74,13 +74,13 @@ class DelayScanFit:
         return self.estimates[quantity]
 
     def signed_root(self, quantity: str, truth: float) -> float:
-        """Signed root of the likelihood ratio at `truth`: the pull for tau_x and p_i, whose likelihood is skewed."""
+        """Signed root of the likelihood ratio at `truth`: the pull where the likelihood is skewed."""
         return self.maximum.signed_root(quantity, truth)
 
 
 @dataclass(frozen=True)
 class DelayScanForecast:
-    """Fisher forecast: standard errors of tau_x (s), p_i, baseline (1/s), and mean and variance of each point."""
+    """Fisher forecast: errors of tau_x (s), p_i and baseline (1/s); mean and variance of each point."""
 
     tau_x_s: float
     p_i: float
@@ -277,7 +277,7 @@ def _point_moments(
     pulses: _Pulses,
     kick_period_s: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of the counts of each point; v: tau_x, p_i, baseline, drift, then the four nuisances."""
+    """Mean and variance of the counts of each point; v: tau_x, p_i, baseline, drift, four nuisances."""
     tau_x, p_i, baseline, drift, k_c, k_d, p_d, ratio = v
     rates = TelegraphRates(baseline, ratio * baseline, k_c, k_d)
     mean, variance = kicked_count_moments(rates, kick_period_s, p_d, pulses.ionisation(delays, p_i, tau_x))
@@ -287,7 +287,7 @@ def _point_moments(
 
 
 def _tau_limits(pulse_period_s: float) -> tuple[float, float]:
-    """From a thousandth of the pulse period to half of it, beyond which pulses blend and no lifetime shows."""
+    """From a thousandth of the pulse period to half of it, beyond which pulses blend."""
     return 1e-3 * pulse_period_s, 0.5 * pulse_period_s
 
 

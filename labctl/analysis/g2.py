@@ -1,8 +1,8 @@
-"""g2 at zero delay from coincidence histograms, by Poisson likelihood with the background as part of the model."""
+"""g2 at zero delay from coincidence histograms, by Poisson likelihood with the background in the model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -112,7 +112,7 @@ def fit_pulsed_g2(
     )
     if side / peaks <= b or side == 0:
         raise AnalysisError(
-            f"pulsed g2: {side} side-peak counts are no more than the {peaks * b:.3g} of background; measure longer"
+            f"pulsed g2: {side} side-peak counts are within the background of {peaks * b:.3g}; measure longer"
         )
     corrected, maximum = _ratio("g2_zero", centre, 1, side, peaks, b, b_error, False)
     raw, _ = _ratio("g2_zero", centre, 1, side, peaks, 0.0, 0.0, True)
@@ -126,8 +126,7 @@ def fit_pulsed_g2(
             raise AnalysisError("pulsed g2: no counts above background in the far peaks")
         far, _ = _ratio("g2_zero_far", centre, 1, far_counts, far_peaks, b, b_error, False)
         near_over_far, _ = _ratio("beta", side, peaks, far_counts, far_peaks, b, b_error, False)
-        beta = Estimate("beta", near_over_far.value - 1.0, near_over_far.error_low, near_over_far.error_high, "",
-                        near_over_far.method, near_over_far.n)  # fmt: skip
+        beta = replace(near_over_far, quantity="beta", value=near_over_far.value - 1.0)
     return PulsedG2(corrected, raw, limit, far, beta, centre, side, peaks, b, b_error)
 
 

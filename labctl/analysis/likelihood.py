@@ -68,7 +68,7 @@ class MaximumLikelihood:
         return _migrad(self.objective, pinned)[0]
 
     def signed_root(self, name: str, truth: float) -> float:
-        """sign(estimate - truth) sqrt(2 (profile - minimum)): the pull of bounded and few-count quantities."""
+        """sign(estimate - truth) sqrt(2 (profile - minimum)): the pull of bounded quantities."""
         rise = max(self.profile(name, truth) - self.nll, 0.0)
         return float(np.copysign(np.sqrt(2.0 * rise), self.values[name] - truth))
 
@@ -112,10 +112,14 @@ def maximise(
     minuit.strategy = 1
     minuit.hesse()
     if not np.isfinite(nll) or minuit.covariance is None:
-        raise AnalysisError(f"{what}: the likelihood has no usable maximum; check levels and units of the data")
+        raise AnalysisError(
+            f"{what}: the likelihood has no usable maximum; check levels and units of the data"
+        )
     values = dict(zip(parameters, map(float, minuit.values), strict=True))
     covariance = np.array(minuit.covariance)
-    return MaximumLikelihood(tuple(parameters), values, covariance, nll, negative_log_likelihood, dict(parameters))
+    return MaximumLikelihood(
+        tuple(parameters), values, covariance, nll, negative_log_likelihood, dict(parameters)
+    )
 
 
 def _migrad(

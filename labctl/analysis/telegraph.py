@@ -52,7 +52,7 @@ class TelegraphData:
     def from_blocks(
         cls, blocks: Sequence[ArrayLike], kicks: Sequence[ArrayLike | int], interval_s: float
     ) -> TelegraphData:
-        """Join blocks of counts; `kicks` gives each block one class for all intervals or an array of classes."""
+        """Join blocks of counts; `kicks` gives each block one class, or an array of classes."""
         arrays = [np.asarray(block, np.int64).ravel() for block in blocks]
         if not arrays or min(a.size for a in arrays) == 0:
             raise AnalysisError("telegraph: every block needs at least one interval")
@@ -149,7 +149,7 @@ def goodness_of_fit(
 
 
 def two_levels(counts: ArrayLike) -> tuple[float, float, float, float]:
-    """Low mean, high mean, weight of the low one, and log-likelihood gain over one Poisson: a two-Poisson mixture."""
+    """A mixture of two Poissons: low mean, high mean, weight of the low one, log-likelihood gain over one."""
     values, weight = np.unique(np.asarray(counts, np.int64), return_counts=True)
     total = weight.sum()
     mean = float(values @ weight / total)
@@ -211,7 +211,7 @@ def _mean_counts(rates: TelegraphRates, interval_s: float) -> np.ndarray:
 
 
 def _bin_edges(counts: np.ndarray) -> np.ndarray:
-    """First count of each of about a dozen bins with at least 25 entries, spread over the range that occurs."""
+    """First count of each of about a dozen bins with at least 25 entries over the range that occurs."""
     histogram = np.bincount(counts)
     wanted = max(25.0, counts.size / 400.0)
     edges, filled = [0], 0

@@ -51,7 +51,9 @@ class TwinOptions:
 class Bench:
     """Instruments by name: `bench.power_meter`, or by role: `bench.role("delay", Delay)`."""
 
-    def __init__(self, config: BenchConfig, file: Path, clock: Clock, twin: TwinProcess | AttachedTwin | None) -> None:
+    def __init__(
+        self, config: BenchConfig, file: Path, clock: Clock, twin: TwinProcess | AttachedTwin | None
+    ) -> None:
         self.config = config
         self.file = file
         self.clock = clock

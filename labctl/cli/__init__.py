@@ -17,6 +17,8 @@ def main() -> None:
     try:
         app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except LabctlError as error:
+        if os.environ.get("LABCTL_DEBUG"):
+            raise
         _leave(str(error), 2)
     except KeyboardInterrupt:
         _leave("interrupted", 130)

@@ -27,7 +27,9 @@ def run_demo(*, seed: int, as_json: bool, root: Path, speed: float | None, durat
         for number, experiment in enumerate(_experiments(duration_s)):
             twin = TwinOptions(seed=len(EXPERIMENTS) * seed + number, speed=speed)
             progress = terminal_progress(quiet=as_json)
-            taken = take_run(experiment, BENCH, root=root, twin=twin, progress=progress, command="labctl demo")
+            taken = take_run(
+                experiment, BENCH, root=root, twin=twin, progress=progress, command="labctl demo"
+            )
             concluded.append(pool.submit(conclude, taken))
             if taken.status != "success":
                 break

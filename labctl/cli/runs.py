@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from labctl.cli.output import estimate_table, print_json, print_table, print_tex
 from labctl.config_files import first_message
 from labctl.errors import LabctlError
 from labctl.loading import nearest
+from labctl.quantities import format_quantity
 from labctl.runs.execute import Outcome, analyse_run, estimate_rows, execute, find_experiment
 from labctl.runs.experiment import Experiment
 from labctl.store import RunData, finish_journal, list_runs, open_run
@@ -155,13 +157,24 @@ def show_run(name: str, *, root: Path, as_json: bool) -> None:
         print_json(_run_json(data) | {"analysis": found})
         return
     print_text(f"{data.experiment}  {data.directory}\nstatus: {data.status}")
-    print_table("parameters", ["name", "value"], [[k, str(v)] for k, v in data.parameters.items()])
+    print_table("parameters", ["name", "value"], [list(row) for row in _shown_parameters(data)])
     rows = [[a.sweep, str(a.index), f"{a.live_time_ps * 1e-12:.3f} s"] for a in data.acquisitions]
     shown = [*rows[:6], ["...", f"{len(rows)} in all", ""]] if len(rows) > 7 else rows
     print_table("acquisitions", ["sweep", "point", "live time"], shown)
     if found:
         estimate_table("estimates", found["estimates"])
         print_text(found["verdict"])
+
+
+def _shown_parameters(data: RunData) -> Iterator[tuple[str, str]]:
+    """Names and values with their units, as far as the experiment is still known."""
+    try:
+        units = {p.name: p.unit for p in find_experiment(data.experiment).describe_parameters()}
+    except LabctlError:
+        units = {}
+    for name, value in data.parameters.items():
+        number = isinstance(value, float) and bool(units.get(name))
+        yield name, format_quantity(value, units[name]) if number else str(value)
 
 
 def plot_run(name: str, *, root: Path, output: Path | None, as_json: bool) -> None:

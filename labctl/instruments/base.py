@@ -64,9 +64,13 @@ class LabInstrument(Instrument):
     def __setattr__(self, key: str, value: Any) -> None:
         own = self.__dict__.get("parameters", {})
         if key in own and not isinstance(value, ParameterBase):
-            raise AttributeError(f"{self.name}.{key} is a parameter; set it by calling {self.name}.{key}({value!r})")
+            raise AttributeError(
+                f"{self.name}.{key} is a parameter; set it by calling {self.name}.{key}({value!r})"
+            )
         if self.__dict__.get("_sealed", False) and not key.startswith("_") and not hasattr(self, key):
-            raise AttributeError(f"{self.name} has no parameter or attribute {key!r}; known: {', '.join(sorted(own))}")
+            raise AttributeError(
+                f"{self.name} has no parameter or attribute {key!r}; known: {', '.join(sorted(own))}"
+            )
         super().__setattr__(key, value)
 
     def start(self, expected_identity: str = "") -> Identity:
@@ -128,7 +132,9 @@ class LabInstrument(Instrument):
         while not condition():
             if self.clock.now() >= end:
                 raise NotReady(
-                    f"not {what} after {deadline_s:g} s", instrument=self.name, hint=f"state: {self.state_text()}"
+                    f"not {what} after {deadline_s:g} s",
+                    instrument=self.name,
+                    hint=f"state: {self.state_text()}",
                 )
             self.clock.sleep(poll_s)
 

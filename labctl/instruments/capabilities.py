@@ -93,7 +93,7 @@ class TimeTagger(Protocol):
         ...
 
     def set_conditional_filter(self, trigger: list[int], filtered: list[int]) -> None:
-        """Pass only the first tag of each `filtered` input after a tag of a `trigger` input; [] passes all."""
+        """Pass only the first tag of `filtered` inputs after a tag of a `trigger` input; [] passes all."""
         ...
 
 
@@ -111,6 +111,8 @@ class MirField(Protocol):
 
 def missing_members(instrument: object, capability: type) -> list[str]:
     """Members of `capability` that `instrument` lacks, in order; empty when it fits."""
-    methods = [name for name, value in vars(capability).items() if callable(value) and not name.startswith("_")]
+    methods = [
+        name for name, value in vars(capability).items() if callable(value) and not name.startswith("_")
+    ]
     members = [*get_type_hints(capability), *methods]
     return [member for member in members if not hasattr(instrument, member)]

@@ -98,9 +98,7 @@ class VisaTransport:
         # one message per read on message-based interfaces, one line on sockets
         if resource.upper().endswith("::SOCKET"):
             self._resource.set_visa_attribute(constants.ResourceAttribute.termchar, ord("\n"))
-            self._resource.set_visa_attribute(
-                constants.ResourceAttribute.termchar_enabled, constants.VI_TRUE
-            )
+            self._resource.set_visa_attribute(constants.ResourceAttribute.termchar_enabled, constants.VI_TRUE)
 
     def write(self, data: bytes) -> None:
         try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from labctl.analysis.errors import AnalysisError
 from labctl.bench.bench import Bench, TwinOptions, open_bench
+from labctl.errors import LabctlError
 from labctl.loading import NotFound, experiment_files, load_file, nearest
 from labctl.runs.experiment import Analysis, Experiment
 from labctl.runs.interrupts import StopRequest, stop_on_signals
@@ -19,6 +20,10 @@ from labctl.store import RunData, RunWriter, open_run
 
 _SLICE_WALL_S = 0.05
 _SLICE_TWIN_S = 1.0
+
+
+class ExperimentFailed(LabctlError):
+    """The code of an experiment raised an error."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +168,17 @@ def _carry_out(
             writer.snapshot("after", bench.snapshot())
     except RunStopped as stopped:
         status, reason = "abort", str(stopped)
-    except BaseException as error:
+    except LabctlError as error:
+        status, reason = "fail", str(error)
+        raise
+    except Exception as error:
         status, reason = "fail", f"{type(error).__name__}: {error}"
+        raise ExperimentFailed(
+            f"{experiment.name} failed with {reason}; everything was made safe, and what was taken is in "
+            f"{writer.directory} (LABCTL_DEBUG=1 shows where it failed)"
+        ) from error
+    except BaseException as error:
+        status, reason = "fail", type(error).__name__
         raise
     finally:
         for report in bench.safe():

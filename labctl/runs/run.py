@@ -73,7 +73,7 @@ class Run:
 
     seed: of everything random that the run decides (the order of points).
     slice_s: bench time between two looks at stop requests.
-    truth_by_acquisition: on a twin, the hidden truth as it was when each acquisition began; for the file only.
+    truth_by_acquisition: on a twin, the hidden truth when each acquisition began; for the file only.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from numba import njit
 
 @njit
 def kicked_counts(rng, n, interval, rate_x, rate_t, k_c, k_d, p_d, c, kick_every):
-    """Counts of n intervals; a kick at the start of every `kick_every`-th (0: never); starts in the free state."""
+    """Counts of n intervals; a kick at the start of every `kick_every`-th (0: never)."""
     charged = rng.random() < k_c / (k_c + k_d)
     remaining = rng.exponential(1.0 / (k_d if charged else k_c))
     counts = np.empty(n, np.int64)

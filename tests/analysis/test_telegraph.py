@@ -63,7 +63,7 @@ def test_log_likelihood_matches_plain_products():
 
 
 def test_blinking_control_pulls():
-    # 60 seeds: a perfect pull mean (sd .13) leaves +-.45 with 0.05 %, a perfect sd (.09) leaves .72-1.32 with 0.3 %
+    # 60 seeds: a perfect pull mean (sd .13) leaves +-.45 with 0.05 %, a perfect sd (.09) .72-1.32 with 0.3 %
     p_d = 0.6306
     on = float(kicked_occupancy(4.0, 10.0, T, p_d).mean)
     truths = {"trion_fraction_off": 2 / 7, "trion_fraction_on": on, "trion_fraction_ratio": on / (2 / 7),
@@ -85,8 +85,8 @@ def test_blinking_control_pulls():
 
 
 def test_absent_kicks_are_seldom_taken_for_an_effect():
-    # p_d cannot be negative, so a likelihood ratio above 3.84 has a chance of 2.5 %: more than 4 of 30 in 0.1 %,
-    # and the best p_d is zero in half of the cases: fewer than 6 or more than 24 of 30 in 0.1 %
+    # p_d cannot be negative, so a likelihood ratio above 3.84 has a chance of 2.5 %: more than 4 of 30 in
+    # 0.1 %, and the best p_d is zero in half of the cases: fewer than 6 or more than 24 of 30 in 0.1 %
     effects, at_zero = 0, 0
     for seed in range(30):
         rng = generator(1000 + seed)

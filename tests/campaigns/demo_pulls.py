@@ -83,7 +83,9 @@ def _summary(quantity: str, rows: list[dict[str, float]]) -> Summary:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=100, help="seeds 0..N-1")
     parser.add_argument("--jobs", type=int, default=2, help="demos at a time")
     parser.add_argument("--folder", type=Path, default=Path("runs/campaign"), help="where results are kept")
@@ -95,9 +97,9 @@ def main() -> int:
     sys.stdout.write("quantity                 seeds   mean    rms    max  error/scatter\n")
     for s in summaries:
         flag = "" if s.honest else "  <--"
-        sys.stdout.write(
-            f"{s.quantity:24s} {s.n:5d} {s.mean:+6.2f} {s.rms:6.2f} {s.largest:6.2f} {s.error / s.scatter:8.2f}{flag}\n"
-        )
+        numbers = f"{s.n:5d} {s.mean:+6.2f} {s.rms:6.2f} {s.largest:6.2f} {s.error / s.scatter:8.2f}"
+        sys.stdout.write(f"{s.quantity:24s} {numbers}{flag}
+")
     return 0 if all(s.honest for s in summaries) else 1
 
 

@@ -286,9 +286,7 @@ def test_values_out_of_limits_are_not_sent(scripted: tuple[SrsDg645, list[tuple[
 
 
 @pytest.mark.parametrize("answer", [b"abc\r\n", b"\r\n", b"0\r\n1\r\n", b"1.5\r\n", b"9\r\n", b"\xff\r\n"])
-def test_answers_that_do_not_fit(
-    scripted: tuple[SrsDg645, list[tuple[bytes, bytes]]], answer: bytes
-) -> None:
+def test_answers_that_do_not_fit(scripted: tuple[SrsDg645, list[tuple[bytes, bytes]]], answer: bytes) -> None:
     dg, script = scripted
     script += [(b"TSRC?\n", answer), (b"TSRC?\n", b"5\r\n")]
     with pytest.raises(ProtocolError, match=r"dg: .*TSRC\?"):
@@ -494,4 +492,3 @@ def test_close_gives_the_port_back(host: TcpHost) -> None:
         dg = SrsDg645("dg", host.address)
         dg.start()
         dg.close()
-

@@ -110,7 +110,10 @@ def test_emission_ends_in_reverse_order_whatever_happens(make_run):
 def test_a_source_that_refuses_does_not_keep_the_others_on(make_run):
     run, writer = make_run()
     log = []
-    with pytest.raises(RuntimeError, match="b refuses"), run.emission(Source("a", log), Source("b", log, [False])):
+    with (
+        pytest.raises(RuntimeError, match="b refuses"),
+        run.emission(Source("a", log), Source("b", log, [False])),
+    ):
         pass
     assert log[-2:] == [("b", False), ("a", False)]
     assert "switch_off_failed" in [e["kind"] for e in open_run(writer.finish("fail")).events]
@@ -157,6 +160,8 @@ def test_a_stop_request_only_becomes_more_urgent():
 def test_the_order_of_points_follows_from_the_seed(make_run):
     def order(seed):
         run, _ = make_run(seed=seed)
-        return [p.index for p in run.sweep("scan", delay=parse_axis("linear(0 s, 1 s, 20)", "s"), shuffle=True)]
+        return [
+            p.index for p in run.sweep("scan", delay=parse_axis("linear(0 s, 1 s, 20)", "s"), shuffle=True)
+        ]
 
     assert order(1) == order(1) != order(2)

@@ -61,6 +61,7 @@ class ThorlabsEll14Sim(SimDevice):
         *,
         travel_deg: int = 360,
         pulses: int = 0x23000,
+        serial: str = "11400517",
         wall_s: Callable[[], float] = time.monotonic,
         **options: Any,
     ) -> None:
@@ -69,6 +70,7 @@ class ThorlabsEll14Sim(SimDevice):
         self._address = address.upper()
         self._travel_deg = travel_deg
         self._pulses = pulses
+        self._serial = serial
         self._wall_s = wall_s  # the time-out of half a command counts real time, as the bytes do
         self._position = round(start_deg * pulses / travel_deg)
         self._jog = pulses // 8
@@ -160,7 +162,7 @@ class ThorlabsEll14Sim(SimDevice):
             status, self._status = self._status, _OK  # reading clears
             return self._say(f"GS{status:02X}")
         answers = {
-            "in": f"IN0E1140051720211701{self._travel_deg:04X}{self._pulses:08X}",
+            "in": f"IN0E{self._serial}20211701{self._travel_deg:04X}{self._pulses:08X}",
             "gp": f"PO{self._position & 0xFFFFFFFF:08X}",
             "gj": f"GJ{self._jog & 0xFFFFFFFF:08X}",
             "gv": f"GV{self._velocity:02X}",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from qcodes import validators as vals
 from qcodes.parameters import ParameterBase as Parameter
 
 from labctl.clock import Clock
 from labctl.instruments.base import LabInstrument, SafeReport
 from labctl.instruments.capabilities import PowerMeter, Rotator
 from labctl.instruments.derived.parents import clipped, limits_of
+from labctl.instruments.limits import Limits
 
 BRANCH_DEG = 45.0
 PERIOD_DEG = 90.0
@@ -54,7 +54,7 @@ class WaveplateAttenuator(LabInstrument):
             docstring="Transmitted part of the power, T = e + (1 - e) cos^2(2 (theta - theta0)).",
             get_cmd=lambda: self._transmission_at(self._rotator.angle()),
             set_cmd=self._set_transmission,
-            vals=vals.Numbers(lowest, highest),
+            vals=Limits(name, "transmission", lowest, highest, ""),
         )
         self.power: Parameter = self.add_parameter(
             "power",
@@ -63,7 +63,7 @@ class WaveplateAttenuator(LabInstrument):
             docstring="Power behind the attenuator, T max_power_w.",
             get_cmd=lambda: self.transmission() * self._max_power_w,
             set_cmd=lambda power_w: self.transmission(clipped(power_w / max_power_w, self._transmissions)),
-            vals=vals.Numbers(lowest * max_power_w, highest * max_power_w),
+            vals=Limits(name, "power", lowest * max_power_w, highest * max_power_w, "W"),
         )
         self.angle: Parameter = self.add_parameter(
             "angle",
@@ -151,7 +151,7 @@ class PickoffPower(LabInstrument):
             docstring="Wavelength for which the meter corrects its reading.",
             get_cmd=lambda: meter.wavelength(),
             set_cmd=lambda wavelength_m: meter.wavelength(wavelength_m),
-            vals=vals.Numbers(*limits_of(meter.wavelength)),
+            vals=Limits(name, "wavelength", *limits_of(meter.wavelength), "m"),
         )
 
     def state_text(self) -> str:

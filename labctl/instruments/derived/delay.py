@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from qcodes import validators as vals
 from qcodes.parameters import ParameterBase as Parameter
 
 from labctl.clock import Clock
 from labctl.instruments.base import LabInstrument
 from labctl.instruments.derived.parents import DelayGenerator
 from labctl.instruments.errors import NotReady
+from labctl.instruments.limits import Limits
 
 GRID_S = 5e-12
 _ROUNDING_S = 1e-15
@@ -62,7 +62,7 @@ class BurstDelay(LabInstrument):
             docstring="Delta = sign (BURD - zero) modulo the burst period.",
             get_cmd=self._get_delay,
             set_cmd=self._set_delay,
-            vals=vals.Numbers(lowest_s, highest_s),
+            vals=Limits(name, "delay", lowest_s, highest_s, "s"),
         )
         self.resolution: Parameter = self.add_parameter(
             "resolution",

@@ -17,6 +17,7 @@ from labctl.instruments.derived.parents import (
     output_of,
 )
 from labctl.instruments.errors import NotReady
+from labctl.instruments.limits import Limits
 
 TRIGGER_WIDTH_S = 20e-9
 TRIGGER_PULSE_V = 2.5
@@ -83,7 +84,7 @@ class PulsedDiode(LabInstrument):
             docstring="Free running: rate of the internal trigger. Synchronised: 1 / burst period.",
             get_cmd=self._get_rate,
             set_cmd=self._set_rate,
-            vals=vals.Numbers(*self._rate_limits()),
+            vals=Limits(self.name, "rate", *self._rate_limits(), "Hz"),
         )
         self.synchronised: Parameter = self.add_parameter(
             "synchronised",

@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 from typing import Protocol
 
-from qcodes import validators as vals
 from qcodes.parameters import ParameterBase as Parameter
 from scipy.constants import c, epsilon_0
 
@@ -14,6 +13,7 @@ from labctl.clock import Clock
 from labctl.instruments.base import LabInstrument, SafeReport
 from labctl.instruments.capabilities import Attenuator
 from labctl.instruments.derived.parents import clipped, limits_of
+from labctl.instruments.limits import Limits
 
 _GAUSSIAN_PEAK = 2 * math.sqrt(math.log(2) / math.pi)
 
@@ -86,10 +86,11 @@ class FocusedMirField(LabInstrument):
             "field",
             unit="V/m",
             label="MIR peak field",
-            docstring="Vacuum peak field at the emitter of a pulse that the picker lets through.",
+            docstring="Vacuum peak field at the emitter of a pulse that the picker lets through. Values below "
+            "the one that the attenuator's extinction lets through give that one, as the read-back tells.",
             get_cmd=lambda: field_at(attenuator.power()),
             set_cmd=set_field,
-            vals=vals.Numbers(field_at(powers_w[0]), field_at(powers_w[1])),
+            vals=Limits(name, "field", 0.0, field_at(powers_w[1]), "V/m"),
         )
         self.pulse_energy: Parameter = self.add_parameter(
             "pulse_energy",
@@ -132,10 +133,11 @@ class PulsedExcitation(LabInstrument):
         self.mean_excitons: Parameter = self.add_parameter(
             "mean_excitons",
             label="Mean number of excitons",
-            docstring="Mean number of excitons made by one pulse.",
+            docstring="Mean number of excitons made by one pulse. Values below the one that the attenuator's "
+            "extinction lets through give that one, as the read-back tells.",
             get_cmd=lambda: full * attenuator.transmission(),
             set_cmd=lambda number: attenuator.transmission(clipped(number / full, transmissions)),
-            vals=vals.Numbers(full * transmissions[0], full * transmissions[1]),
+            vals=Limits(name, "mean_excitons", 0.0, full * transmissions[1], ""),
         )
         self.power: Parameter = self.add_parameter(
             "power",
