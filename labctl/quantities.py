@@ -108,6 +108,13 @@ def format_quantity(value: float, unit: str, digits: int = 4) -> str:
     return f"{float(scaled):.{digits}g} {shown}".strip()
 
 
+def exact_quantity(value: float, unit: str) -> str:
+    """`value` (SI) as the shortest text that `parse_quantity` turns into the same float again."""
+    shown = best_unit(value, unit)
+    scaled = Decimal(repr(float(value))) / _DIMENSIONS[unit].units[shown]
+    return f"{scaled.normalize():f} {shown}".strip()
+
+
 def best_unit(value: float, unit: str) -> str:
     """The unit of the dimension of `unit` in which `value` (SI) reads best."""
     dimension = _DIMENSIONS[unit]

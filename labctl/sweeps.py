@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from labctl.errors import LabctlError
-from labctl.quantities import QuantityError, format_quantity, parse_quantity
+from labctl.quantities import QuantityError, exact_quantity, format_quantity, parse_quantity
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
@@ -39,12 +39,11 @@ class Linear:
     def __getitem__(self, index: int) -> float:
         if self.n == 1:
             return self.start
-        return self.start + (self.stop - self.start) * index / (self.n - 1)
+        share = index / (self.n - 1)
+        return self.start * (1 - share) + self.stop * share
 
     def text(self, unit: str) -> str:
-        return (
-            f"linear({format_quantity(self.start, unit, 9)}, {format_quantity(self.stop, unit, 9)}, {self.n})"
-        )
+        return f"linear({exact_quantity(self.start, unit)}, {exact_quantity(self.stop, unit)}, {self.n})"
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Log:
         return self.start * math.exp(math.log(self.stop / self.start) * index / (self.n - 1))
 
     def text(self, unit: str) -> str:
-        return f"log({format_quantity(self.start, unit, 9)}, {format_quantity(self.stop, unit, 9)}, {self.n})"
+        return f"log({exact_quantity(self.start, unit)}, {exact_quantity(self.stop, unit)}, {self.n})"
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Points:
         return self.values[index]
 
     def text(self, unit: str) -> str:
-        return f"points({', '.join(format_quantity(v, unit, 9) for v in self.values)})"
+        return f"points({', '.join(exact_quantity(v, unit) for v in self.values)})"
 
 
 @dataclass(frozen=True)

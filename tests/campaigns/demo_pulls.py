@@ -98,8 +98,7 @@ def main() -> int:
     for s in summaries:
         flag = "" if s.honest else "  <--"
         numbers = f"{s.n:5d} {s.mean:+6.2f} {s.rms:6.2f} {s.largest:6.2f} {s.error / s.scatter:8.2f}"
-        sys.stdout.write(f"{s.quantity:24s} {numbers}{flag}
-")
+        sys.stdout.write(f"{s.quantity:24s} {numbers}{flag}\n")
     return 0 if all(s.honest for s in summaries) else 1
 
 

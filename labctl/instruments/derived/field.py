@@ -86,8 +86,8 @@ class FocusedMirField(LabInstrument):
             "field",
             unit="V/m",
             label="MIR peak field",
-            docstring="Vacuum peak field at the emitter of a pulse that the picker lets through. Values below "
-            "the one that the attenuator's extinction lets through give that one, as the read-back tells.",
+            docstring="Vacuum peak field at the emitter of a pulse that the picker lets through. Below the "
+            "value that the attenuator's extinction lets through it gives that one, as the read-back tells.",
             get_cmd=lambda: field_at(attenuator.power()),
             set_cmd=set_field,
             vals=Limits(name, "field", 0.0, field_at(powers_w[1]), "V/m"),
