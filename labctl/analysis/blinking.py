@@ -217,8 +217,9 @@ def _starts(
     if gain < 20.0 or high - low < 0.1 * np.sqrt(high):
         mean = float(np.mean(off.counts)) / interval_s
         raise AnalysisError(
-            f"blinking control: the dot shows one brightness only ({mean:.4g} counts/s), so grey and "
-            "bright cannot be told apart; it may be charged or neutral throughout: measure longer or change the visible power"
+            f"blinking control: the dot shows one brightness only ({mean:.4g} counts/s), so that grey and "
+            "bright cannot be told apart; it may be charged or neutral throughout: measure longer or change "
+            "the visible power"
         )
     rate_x, rate_t = high / interval_s, low / interval_s
     part_off, part_on = _subset(off), _subset(on)

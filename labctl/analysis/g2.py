@@ -57,25 +57,6 @@ class PulsedG2:
         return float(difference / np.sqrt(variance))
 
 
-def pulsed_g2_zero(
-    lags: ArrayLike,
-    counts: ArrayLike,
-    singles_a: int,
-    singles_b: int,
-    background_a: Background,
-    background_b: Background,
-    live_time_s: float,
-    period_s: float,
-    near: int = 10,
-    raw: bool = False,
-) -> Estimate:
-    """Near-normalised g2(0), background corrected unless `raw`; arguments as `fit_pulsed_g2`."""
-    fit = fit_pulsed_g2(
-        lags, counts, singles_a, singles_b, background_a, background_b, live_time_s, period_s, near
-    )
-    return fit.raw if raw else fit.corrected
-
-
 def fit_pulsed_g2(
     lags: ArrayLike,
     counts: ArrayLike,

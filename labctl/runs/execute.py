@@ -59,21 +59,9 @@ def experiment_of(data: RunData) -> Experiment:
     return find_experiment(data.experiment).model_validate(data.parameters)
 
 
-def execute(
-    experiment: Experiment,
-    bench_name: str,
-    *,
-    root: Path,
-    twin: TwinOptions | None = None,
-    progress: Progress | None = None,
-    command: str = "",
-    on_open: Callable[[Bench], None] | None = None,
-) -> Outcome:
-    """Take data with `experiment` on the bench, then analyse and plot them; arguments as `take_run`."""
-    taken = take_run(
-        experiment, bench_name, root=root, twin=twin, progress=progress, command=command, on_open=on_open
-    )
-    return conclude(taken)
+def execute(experiment: Experiment, bench_name: str, **options: Any) -> Outcome:
+    """Take data with `experiment` on the bench, then analyse and plot them; `options` as for `take_run`."""
+    return conclude(take_run(experiment, bench_name, **options))
 
 
 @dataclass(frozen=True)
