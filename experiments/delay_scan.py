@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -32,9 +32,10 @@ from labctl.runs import Analysis, Experiment, Run
 from labctl.runs.experiment import DefaultPlot
 from labctl.runs.replay import counts_per_period
 from labctl.store import RunData
-from labctl.sweeps import TimeAxis, parse_axis
+from labctl.sweeps import Axis, AxisOf, parse_axis
 
 DET_A, DET_B, MIR_SYNC = 1, 2, 4
+DelayAxis = Annotated[Axis, AxisOf("s", -50e-9, 400e-9)]
 SETTLE_S = 0.05
 """After a change of delay: some fifty MIR periods, in which the dot forgets the delay before."""
 
@@ -54,7 +55,7 @@ class DelayScan(Experiment):
     records: ClassVar[dict[str, str]] = {"rate": "1/s", "rate_error": "1/s", "live_time": "s"}
     default_plot: ClassVar[DefaultPlot | None] = DefaultPlot("delays", "delay", "rate", "rate_error")
 
-    delays: TimeAxis = Field(
+    delays: DelayAxis = Field(
         default_factory=lambda: parse_axis("points(0.3 ns) + log(1 ns, 390 ns, 19)", "s"),
         description="delay of the MIR pulse behind the visible pulse",
     )

@@ -44,9 +44,9 @@ def demo(
         float | None, typer.Option("--duration", min=5, help="Bench time of all acquisitions together, in s.")
     ] = None,
 ) -> None:
-    """See it work: delay scan, blinking control and photon correlation on the simulated bench `sim_dot`.
+    """See it work: three experiments on a simulated bench.
 
-    Prints the estimates beside the hidden truth of the twin. Runs and figures are kept in --out.
+    Delay scan, blinking control and photon correlation of one quantum dot on the bench `sim_dot`. Prints the estimates beside the hidden truth of the twin. Runs and figures are kept in --out.
     """
     from labctl.cli.demo import run_demo
 
@@ -67,9 +67,9 @@ def run(
     speed: Speed = None,
     twin_set: TwinSet = None,
 ) -> None:
-    """Run one experiment on a bench, analyse it, and leave HDF5 file, figure and estimates.
+    """Run one experiment on a bench and analyse it.
 
-    Ctrl-C once stops after the present point, twice stops now; either way all emission is switched off
+    Leaves HDF5 file, figure and estimates in a folder below --out. Ctrl-C once stops after the present point, twice stops now; either way all emission is switched off
     and the file is completed.
     """
     from labctl.cli.runs import run_experiment
@@ -85,7 +85,10 @@ def list_(
     experiment: Annotated[str | None, typer.Argument(help="Show only this experiment.")] = None,
     json: Json = False,
 ) -> None:
-    """List the experiments with parameters, units, defaults, bounds and roles, and the benches."""
+    """List experiments, their parameters, and benches.
+
+    Each parameter with its unit, default and bounds; each experiment with the roles that it needs.
+    """
     from labctl.cli.listing import list_all
 
     list_all(experiment, as_json=json)
@@ -93,7 +96,10 @@ def list_(
 
 @app.command()
 def show(run: RunName = "last", json: Json = False, out: Out = Path("runs")) -> None:
-    """Show a stored run: parameters, how it ended, what it holds, what its analysis found."""
+    """Show what a stored run holds.
+
+    Parameters, how it ended, its acquisitions, and what its analysis found.
+    """
     from labctl.cli.runs import show_run
 
     show_run(run, root=out, as_json=json)
@@ -114,7 +120,10 @@ def plot(
 
 @app.command()
 def recover(run: RunName, json: Json = False, out: Out = Path("runs")) -> None:
-    """Complete the file of a run whose process died, from its journal; a finished run is left as it is."""
+    """Complete the file of a run whose process died.
+
+    The file is made from the journal; a finished run is left as it is.
+    """
     from labctl.cli.runs import recover_run
 
     recover_run(run, root=out, as_json=json)
@@ -124,7 +133,10 @@ def recover(run: RunName, json: Json = False, out: Out = Path("runs")) -> None:
 def check(
     bench: Annotated[str, typer.Argument(help="Name or file of the bench.")], json: Json = False
 ) -> None:
-    """Connect to every instrument of a bench and report its identity and state, or why not."""
+    """Connect to every instrument of a bench.
+
+    Reports the identity and state of each one, or why it does not answer.
+    """
     from labctl.cli.benches import check_instruments
 
     check_instruments(bench, as_json=json)
@@ -137,7 +149,10 @@ def twin(
     speed: Speed = 1.0,
     json: Json = False,
 ) -> None:
-    """Start a simulated bench that stays, and print the addresses of its instruments; Ctrl-C ends it."""
+    """Start a simulated bench that stays.
+
+    Prints the addresses of its instruments; Ctrl-C ends it.
+    """
     from labctl.cli.benches import serve_twin
 
     serve_twin(name, seed=seed, speed=speed, as_json=json)
@@ -161,9 +176,9 @@ def analyze(
     json: Json = False,
     out: Out = Path("runs"),
 ) -> None:
-    """Read a genuine time-tag recording: channels, rates, self-audit, correlations, decays, figure.
+    """Analyse a time-tag recording from a file.
 
-    Lags are tau = t_second - t_first in half-open bins over [-window, window).
+    Channels, rates, self-audit, correlations, decays for T3, and a figure. Lags are tau = t_second - t_first in half-open bins over [-window, window).
     """
     from labctl.cli.recordings import analyze_file
 
