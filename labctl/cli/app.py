@@ -46,7 +46,8 @@ def demo(
 ) -> None:
     """See it work: three experiments on a simulated bench.
 
-    Delay scan, blinking control and photon correlation of one quantum dot on the bench `sim_dot`. Prints the estimates beside the hidden truth of the twin. Runs and figures are kept in --out.
+    Delay scan, blinking control and photon correlation of one quantum dot on the bench `sim_dot`. Prints
+    the estimates beside the hidden truth of the twin. Runs and figures are kept in --out.
     """
     from labctl.cli.demo import run_demo
 
@@ -69,7 +70,8 @@ def run(
 ) -> None:
     """Run one experiment on a bench and analyse it.
 
-    Leaves HDF5 file, figure and estimates in a folder below --out. Ctrl-C once stops after the present point, twice stops now; either way all emission is switched off
+    Leaves HDF5 file, figure and estimates in a folder below --out. Ctrl-C once stops after the present
+    point, twice stops now; either way all emission is switched off
     and the file is completed.
     """
     from labctl.cli.runs import run_experiment
@@ -178,7 +180,8 @@ def analyze(
 ) -> None:
     """Analyse a time-tag recording from a file.
 
-    Channels, rates, self-audit, correlations, decays for T3, and a figure. Lags are tau = t_second - t_first in half-open bins over [-window, window).
+    Channels, rates, self-audit, correlations, decays for T3, and a figure. Lags are tau = t_second -
+    t_first in half-open bins over [-window, window).
     """
     from labctl.cli.recordings import analyze_file
 
