@@ -195,6 +195,7 @@ class Run:
         self._writer.row(
             point.sweep, point.index, point.attempt, values, units | self._records, self.bench.clock.now()
         )
+        self._writer.flush()  # a committed point survives whatever happens to this process
 
     def _stop_if(self, level: int) -> None:
         if self.stop.level >= level:

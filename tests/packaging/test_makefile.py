@@ -27,7 +27,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def plan(folder: Path, target: str) -> str:
-    command = ["make", "--dry-run", target]
+    command = ["make", "--no-print-directory", "--dry-run", target]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=60).stdout
 
 

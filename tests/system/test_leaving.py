@@ -16,7 +16,7 @@ import pytest
 
 from labctl.bench.bench import Bench, TwinOptions
 from labctl.bench.twin_client import TwinProcess
-from labctl.runs.execute import execute, find_experiment
+from labctl.runs.execute import ExperimentFailed, execute, find_experiment
 from labctl.store import RunData, list_runs, open_run
 from labctl.twin.presence import process_alive
 from tests.system.conftest import BENCH, MidRun, environment, labctl_command, run_labctl
@@ -144,7 +144,7 @@ def test_an_exception_in_an_experiment(user_folder: Path, monkeypatch: pytest.Mo
         close(twin)
 
     monkeypatch.setattr(TwinProcess, "close", look_and_close)
-    with pytest.raises(RuntimeError, match="the sample fell off"):
+    with pytest.raises(ExperimentFailed, match="the sample fell off"):
         execute(
             find_experiment("hold_light").model_validate({"fail_at": 2}), BENCH, root=user_folder / "runs",
             twin=TwinOptions(seed=5), on_open=opened.append,
@@ -161,6 +161,7 @@ def test_an_exception_in_an_experiment(user_folder: Path, monkeypatch: pytest.Mo
 
 def test_an_exception_is_one_line_to_the_user(user_folder: Path) -> None:
     result = run_labctl(user_folder, "run", "hold_light", "--bench", BENCH, "--set", "fail_at=0", "--json")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
+    assert result.stderr.startswith("labctl: hold_light failed with RuntimeError")
     assert result.stderr.count("\n") == 1 and "the sample fell off" in result.stderr
     assert only_run(user_folder).status == "fail"
