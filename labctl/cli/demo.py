@@ -55,7 +55,7 @@ def _report(outcomes: list[Outcome], *, as_json: bool) -> None:
     if as_json:
         print_json({"estimates": rows, "verdicts": _verdicts(outcomes), "files": files})
         return
-    estimate_table("labctl demo: what the analysis found, and what the twin hid from it", rows)
+    estimate_table("labctl demo: estimates and hidden truth", rows)
     for name, verdict in _verdicts(outcomes).items():
         print_text(f"{name}: {verdict}")
     for file in files:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict
 
 from labctl.analysis.estimate import Estimate
-from labctl.quantities import format_quantity, unit_of
+from labctl.quantities import exact_quantity, format_quantity, unit_of
 from labctl.sweeps import Axis
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _bounds(metadata: list[Any], unit: str) -> str:
     for item in metadata:
         for attribute, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<=")):
             if hasattr(item, attribute):
-                parts.append(f"{sign} {format_quantity(getattr(item, attribute), unit)}")
+                parts.append(f"{sign} {exact_quantity(getattr(item, attribute), unit)}")
         if math.isfinite(getattr(item, "low", math.inf)):
             parts.append(f"{format_quantity(item.low, unit)} .. {format_quantity(item.high, unit)}")
     return ", ".join(parts)
