@@ -140,7 +140,7 @@ class BlinkingControl(Experiment):
             offset = 0 if name == "off" else 4
             times = offset + np.arange(len(shown)) * bin_s
             traces.plot(times, shown / bin_s / 1e3, lw=0.7, color=colour, label=f"MIR {name}")
-            edges = np.arange(0, max(counts.max(), 1) + 4, 4)
+            edges = np.arange(0, max(int(counts.max()), 1) + 4, 4)
             histogram.hist(
                 counts / bin_s / 1e3,
                 list(edges / bin_s / 1e3),
