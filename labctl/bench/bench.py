@@ -7,6 +7,7 @@ instruments in the order of the file. Closing it makes everything safe first.
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from labctl.instruments.capabilities import missing_members
 from labctl.loading import NotFound, find_config, load_object, nearest
 from labctl.quantities import parse_quantity
 
+_log = logging.getLogger(__name__)
 _CONTROL_PORT = re.compile(r"[\w.-]+:\d+")
 _UNITS = {"s": "s", "m": "m", "w": "W", "j": "J", "v": "V", "k": "K", "hz": "Hz", "deg": "deg"}
 
@@ -91,7 +93,7 @@ class Bench:
 
     def safe(self) -> list[SafeReport]:
         """Make every instrument safe, the last built first; a failure never keeps the others from it."""
-        return [instrument.safe() for instrument in reversed(self.instruments.values())]
+        return [_make_safe(instrument) for instrument in reversed(self.instruments.values())]
 
     def snapshot(self) -> dict[str, Any]:
         """The value of every parameter of every instrument, read now."""
@@ -104,6 +106,15 @@ class Bench:
             for name, instrument in self.instruments.items()
             if instrument.link is not None
         }
+
+
+def _make_safe(instrument: LabInstrument) -> SafeReport:
+    try:
+        return instrument.safe()
+    except (
+        Exception
+    ) as error:  # a driver that breaks its promise must not keep the others from their safe state
+        return SafeReport(instrument.name, False, (f"safe() failed: {error}",))
 
 
 @contextmanager
@@ -240,8 +251,13 @@ def _resolve(bench: Bench, config: InstrumentConfig) -> str:
 
 
 def _close_all(bench: Bench) -> None:
+    """Close every instrument, even if one of them fails to."""
     for instrument in reversed(bench.opened):
-        instrument.close()
+        try:
+            instrument.close()
+        except Exception as error:
+            _log.error("%s could not be closed: %s", instrument.name, error)
+            LabInstrument.close(instrument)  # the port and the name at least
 
 
 def _snapshot(instrument: LabInstrument) -> dict[str, Any]:

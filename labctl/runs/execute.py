@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from labctl.analysis.errors import AnalysisError
 from labctl.bench.bench import Bench, TwinOptions, open_bench
 from labctl.errors import LabctlError
+from labctl.instruments.base import SafeReport
 from labctl.loading import NotFound, experiment_files, load_file, nearest
 from labctl.runs.experiment import Analysis, Experiment
 from labctl.runs.interrupts import StopRequest, stop_on_signals
@@ -18,12 +21,17 @@ from labctl.runs.progress import Progress, Silent
 from labctl.runs.run import Run, RunStopped
 from labctl.store import RunData, RunWriter, open_run
 
+_log = logging.getLogger(__name__)
 _SLICE_WALL_S = 0.05
 _SLICE_TWIN_S = 1.0
 
 
 class ExperimentFailed(LabctlError):
     """The code of an experiment raised an error."""
+
+
+class NotSafe(LabctlError):
+    """An instrument could not be brought into its safe state."""
 
 
 @dataclass(frozen=True)
@@ -162,21 +170,37 @@ def _carry_out(
     except Exception as error:
         status, reason = "fail", f"{type(error).__name__}: {error}"
         raise ExperimentFailed(
-            f"{experiment.name} failed with {reason}; everything was made safe, and what was taken is in "
-            f"{writer.directory} (LABCTL_DEBUG=1 shows where it failed)"
+            f"{experiment.name} failed with {reason}; what was taken is in {writer.directory} "
+            "(LABCTL_DEBUG=1 shows where it failed)"
         ) from error
     except BaseException as error:
         status, reason = "fail", type(error).__name__
         raise
     finally:
-        for report in bench.safe():
-            run.event("safe", instrument=report.instrument, safe=report.safe, steps=list(report.steps))
-        run.event("link_traffic", **{k: list(v) for k, v in bench.link_traffic().items()})
-        if bench.twin is not None:
-            writer.twin(bench.twin.client.truth() | {"acquisitions": run.truth_by_acquisition})
+        reports = bench.safe()
+        for report in reports:
+            if not report.safe:
+                _log.error("%s; switch it off by hand", report)
         progress.finish()
-        directory = writer.finish(status, reason).parent
+        directory = _complete(bench, writer, run, reports, status, reason)
     return Taken(directory, status, reason)
+
+
+def _complete(
+    bench: Bench, writer: RunWriter, run: Run, reports: list[SafeReport], status: str, reason: str
+) -> Path:
+    """Record how the bench was left, and complete the file. Raises NotSafe if something is not safe."""
+    for report in reports:
+        run.event("safe", instrument=report.instrument, safe=report.safe, steps=list(report.steps))
+    run.event("link_traffic", **{k: list(v) for k, v in bench.link_traffic().items()})
+    if bench.twin is not None:
+        with suppress(LabctlError):  # a twin that has died tells no truth, but the data are complete
+            writer.twin(bench.twin.client.truth() | {"acquisitions": run.truth_by_acquisition})
+    directory = writer.finish(status, reason).parent
+    unsafe = [str(report) for report in reports if not report.safe]
+    if unsafe:
+        raise NotSafe(f"{'; '.join(unsafe)}; switch it off by hand; the run is complete in {directory}")
+    return directory
 
 
 def _slice_s(bench: Bench, twin: TwinOptions) -> float:

@@ -8,13 +8,14 @@ engine -> store and progress; nobody is waited for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from labctl.bench.bench import Bench
+from labctl.errors import LabctlError
 from labctl.runs.interrupts import AFTER_POINT, NOW, StopRequest
 from labctl.runs.progress import Progress, Silent
 from labctl.store import RunWriter
@@ -96,6 +97,7 @@ class Run:
         self._slice_s = slice_s
         self._progress: Progress = progress or Silent()
         self._place = _NO_SWEEP
+        self._last_s = 0.0
 
     @contextmanager
     def emission(self, *sources: Any) -> Iterator[None]:
@@ -176,7 +178,13 @@ class Run:
 
     def event(self, kind: str, **fields: Any) -> None:
         """Put a remark into the record."""
-        self._writer.event(kind, self.bench.clock.now(), **fields)
+        self._writer.event(kind, self._now_s(), **fields)
+
+    def _now_s(self) -> float:
+        """Bench time, or the last one known: a twin that has died must not keep the run from its record."""
+        with suppress(LabctlError):
+            self._last_s = self.bench.clock.now()
+        return self._last_s
 
     def _count(self, block: TagBlock, counts: dict[int, int]) -> None:
         rates = {}
