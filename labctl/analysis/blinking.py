@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -155,7 +156,7 @@ def _one_sided(maximum: MaximumLikelihood, kick_period_s: float, n: int) -> dict
 
     found = {"p_d": Estimate("p_d", v["p_d"], down, up, "", method, n)}
     for name, function in (("trion_fraction_on", on), ("trion_fraction_ratio", ratio)):
-        best, rest = maximum.propagate(lambda u, f=function: f(u, v["p_d"]))  # type: ignore[misc]
+        best, rest = maximum.propagate(partial(function, p_d=v["p_d"]))
         least, most = function(v, min(v["p_d"] + up, 1.0)), function(v, max(v["p_d"] - down, 0.0))
         below, above = _filled(best - least, most - best)
         found[name] = Estimate(

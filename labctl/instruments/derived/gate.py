@@ -33,7 +33,6 @@ class GateShutter(LabInstrument):
         super().__init__(name, clock=clock)
         self._generator = generator
         self._output = output_of(generator, output)
-        self._open_level_v = open_level_v
         self.open: Parameter = self.add_parameter(
             "open",
             label="Open",
