@@ -189,3 +189,20 @@ def analyze(
         file, pair=pair, window=window, bin_=bin_, pulsed=pulsed, store=store, figure=figure,
         as_json=json, root=out,
     )  # fmt: skip
+
+
+hook = typer.Typer(help="The command that labctl.toml names for what happens to runs.", rich_markup_mode=None)
+app.add_typer(hook, name="hook")
+
+
+@hook.callback()
+def _hook() -> None:
+    """Without it typer would take the only command for the whole group."""
+
+
+@hook.command("test")
+def hook_test(json: Json = False) -> None:
+    """Call the command of labctl.toml with the event `test` and say what came of it."""
+    from labctl.cli.hooks import try_hook
+
+    try_hook(as_json=json)
