@@ -59,7 +59,7 @@ class Owner:
 
 
 def runtime_folder() -> Path:
-    """The folder of locks: $LABCTL_LOCKS, $XDG_RUNTIME_DIR/labctl or ~/.labctl/locks; made if it is missing."""
+    """The folder of locks, made if missing: $LABCTL_LOCKS, $XDG_RUNTIME_DIR/labctl or ~/.labctl/locks."""
     given = os.environ.get(LOCKS_VARIABLE)
     session = os.environ.get("XDG_RUNTIME_DIR")
     fallback = Path(session) / "labctl" if session else Path.home() / ".labctl" / "locks"
@@ -69,7 +69,7 @@ def runtime_folder() -> Path:
 
 
 def canonical(address: str) -> str:
-    """The one spelling of an address: links of serial devices resolved, hosts in lower case, VISA in upper."""
+    """The one spelling of an address: links of serial devices resolved, hosts in lower case, VISA upper."""
     scheme, separator, rest = address.partition("://")
     if not separator:
         return address.strip().lower()
