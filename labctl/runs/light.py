@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from labctl.bench.safety import bounded
+from labctl.bench.safety import within
 from labctl.instruments.errors import CommandRejected
 
 SWITCHES = ("open", "emission", "enabled", "output")
@@ -102,7 +103,7 @@ class Light:
 
     def _switch(self, source: Any, on: bool) -> None:
         parameter = switch_parameter(source)
-        found = bounded(lambda: _set_and_read(parameter, on), SWITCH_LIMIT_S, f"switching {source.name}")
+        found = within(SWITCH_LIMIT_S, partial(_set_and_read, parameter, on), f"switching {source.name}")
         self._record("switch", instrument=source.name, on=on, read_back=found)
         if found is not on:
             raise CommandRejected(

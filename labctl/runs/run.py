@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labctl.bench.bench import Bench
+from labctl.bench.heart import Kind
 from labctl.errors import LabctlError
 from labctl.runs.acquiring import Acquisition, Taking
 from labctl.runs.interrupts import AFTER_POINT
@@ -26,8 +27,6 @@ from labctl.store import RunWriter
 from labctl.sweeps import Axis, Scan, axis, visits
 from labctl.timetags import Accumulator, TagBlock
 
-COMPILE_LIMIT_S = 60.0
-SLICE_LIMIT_S = 1.0
 MAX_ATTEMPTS = 5
 
 
@@ -237,10 +236,9 @@ class Run:
         self, number: int, place: Place, dwell_ps: int, channels: list[int], accumulators: tuple[Accumulator, ...]
     ) -> Taking:
         taking = Taking(number, dwell_ps, channels, accumulators)
-        with self.supervisor.heart.promise("compile", COMPILE_LIMIT_S):
+        with self.supervisor.heart.promise("replaying", kind=Kind.COMPILE):
             for block in self._past.blocks(self._past.acquisitions[place]):
                 taking.accept(block)
-                self.supervisor.look()
         self.event("replayed", acquisition=number, live_time_s=taking.live_ps * 1e-12)
         return taking
 
@@ -260,7 +258,7 @@ class Run:
         stream = tagger.stream(list(taking.channels), taking.remaining_s, self._slice_s)
         with closing(stream):
             while taking.remaining_s > 0:
-                with heart.promise("compile" if taking.covered_ps == 0 else "slice", self._slice_limit_s(taking)):
+                with heart.promise("counting", kind=Kind.SLICE if taking.covered_ps else Kind.COMPILE):
                     block = next(stream, None)
                 if block is None or self.supervisor.look() or self._guard_trips(block):
                     return
@@ -273,7 +271,7 @@ class Run:
         if kinds <= self._warm:
             rates = taking.accept(block)
         else:  # the first block compiles kernels
-            with self.supervisor.heart.promise("compile", COMPILE_LIMIT_S):
+            with self.supervisor.heart.promise("compiling", kind=Kind.COMPILE):
                 rates = taking.accept(block)
             self._warm |= kinds
         self.supervisor.acquired(block.duration_ps * 1e-12, rates)
@@ -287,9 +285,6 @@ class Run:
 
     def _spoilt(self) -> str:
         return self._point.spoilt if self._point is not None else ""
-
-    def _slice_limit_s(self, taking: Taking) -> float:
-        return COMPILE_LIMIT_S if taking.covered_ps == 0 else SLICE_LIMIT_S
 
     def _next_place(self, label: str) -> Place:
         if label or self._point is None:
@@ -335,8 +330,7 @@ class Run:
 
     def busy(self, what: str, limit_s: float) -> AbstractContextManager[None]:
         """Declare a long computation or transaction of the experiment's own, which takes at most `limit_s`."""
-        context: AbstractContextManager[None] = self.supervisor.heart.promise(what, limit_s)
-        return context
+        return self.supervisor.heart.promise(what, limit_s)
 
     # -- records -------------------------------------------------------------------------------------------
 

@@ -6,15 +6,16 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from qcodes.parameters import ParameterBase
 
 from labctl.bench.bench import Bench, TwinOptions, open_bench
+from labctl.bench.heart import Kind
 from labctl.errors import LabctlError
 from labctl.instruments.base import SafeReport
-from labctl.loading import experiment_files
 from labctl.runs.experiment import Experiment
 from labctl.runs.hooks import Hooks
 from labctl.runs.interrupts import Requests, listen_to_signals
@@ -26,11 +27,11 @@ from labctl.runs.states import State
 from labctl.runs.supervision import RunStopped, Supervisor
 from labctl.runs.watch_setup import make_detector_guard, make_watchman
 from labctl.store import RunWriter
-from labctl.store.provenance import run_metadata
+from labctl.settings import RunSettings, load_settings
+from labctl.store.provenance import machine_header, run_metadata
 
 _log = logging.getLogger(__name__)
-WRITE_LIMIT_S = 60.0
-FINISH_LIMIT_S = 120.0
+SNAPSHOT_LIMIT_S = 60.0
 _SLICE_WALL_S = 0.05
 _SLICE_TWIN_S = 1.0
 
@@ -88,7 +89,7 @@ def take_run(
     twin: TwinOptions | None = None,
     progress: Progress | None = None,
     command: str = "",
-    labels: Mapping[str, Any] | None = None,
+    labels: RunSettings | None = None,
     on_open: Callable[[Bench], None] | None = None,
     continuation: Continuation | None = None,
 ) -> Taken:
@@ -108,9 +109,9 @@ def take_run(
         open_bench(bench_name, twin) as bench,
     ):
         bench.require(experiment.roles)
-        header = _header(experiment, bench, twin, command, labels or {})
+        header = _header(experiment, bench, twin, command, labels or load_settings().run)
         writer = _open_writer(root, experiment, header, continuation)
-        bench.heart.tell_run_folder(writer.directory)
+        bench.heart.record_in(writer.directory)
         opened.append(bench)
         if on_open is not None:
             on_open(bench)
@@ -135,14 +136,16 @@ class _Session:
         self._writer = writer
         self._progress = progress
         self._continuation = continuation
-        self._hooks = Hooks.from_settings(
-            on_failure=lambda text: writer.log("warning", text, 0.0),
-            run=str(writer.directory), experiment=experiment.name, bench=bench.config.bench,
+        self._hooks = Hooks(
+            load_settings(), writer.directory, self._hook_failed,
+            experiment=experiment.name, bench=bench.config.bench,
         )  # fmt: skip
         self._supervisor = Supervisor(
             bench, writer,
             requests=requests, progress=progress, hooks=self._hooks,
-            watchman=bench_watchman(bench), guard=bench_guard(bench), settle_s=experiment.settle_after_light_s,
+            watchman=make_watchman(bench, bench.config.monitors, bench.config.interlocks),
+            guard=make_detector_guard(bench.config.detector_guard) if bench.config.detector_guard else None,
+            settle_s=experiment.settle_after_light_s,
         )  # fmt: skip
         self._stack = ExitStack()
 
@@ -196,11 +199,11 @@ class _Session:
     def _run(self, run: Run, past: Past) -> None:
         late_s = past.bench_time_s - self._bench.clock.now() if self._bench.twin and past.data else 0.0
         self._bench.clock.sleep(late_s)  # a fresh twin goes on where the run was cut, with new photons
-        with self._supervisor.heart.promise("transaction", WRITE_LIMIT_S):
+        with self._supervisor.heart.promise("reading all settings", SNAPSHOT_LIMIT_S):
             self._writer.snapshot("before", self._bench.snapshot())
         self._supervisor.machine.to(State.RUNNING)
         self._experiment.run(run)
-        with self._supervisor.heart.promise("transaction", WRITE_LIMIT_S):
+        with self._supervisor.heart.promise("reading all settings", SNAPSHOT_LIMIT_S):
             self._writer.snapshot("after", self._bench.snapshot())
 
     def _finish(self, run: Run, status: str, reason: str) -> Path:
@@ -212,13 +215,17 @@ class _Session:
             if not report.safe:
                 _log.error("%s; switch it off by hand", report)
         self._progress.finish()
-        with self._supervisor.heart.promise("finalise", FINISH_LIMIT_S):
+        with self._supervisor.heart.promise("completing the file", kind=Kind.FINALISE):
             directory = self._complete(run, reports, status, reason)
-        self._hooks.fire("done" if status == "success" else status, status=status, reason=reason)
+        self._hooks.ended(status, reason)
         unsafe = [str(report) for report in reports if not report.safe]
         if unsafe:
             raise NotSafe(f"{'; '.join(unsafe)}; switch it off by hand; the run is complete in {directory}")
         return directory
+
+    def _hook_failed(self, problem: str) -> None:
+        with suppress(LabctlError):  # the run may be over
+            self._writer.log("warning", problem, self._supervisor.now_s())
 
     def _complete(self, run: Run, reports: list[SafeReport], status: str, reason: str) -> Path:
         for report in reports:
@@ -268,6 +275,7 @@ def _open_writer(
     if continuation is None:
         return RunWriter.create(root, experiment.name, header)
     assert continuation.past.data is not None
+    header = machine_header(experiment.name, datetime.now(UTC)) | header
     found = differences(continuation.past.data.header, header)
     if found and not continuation.force:
         raise CannotResume(
@@ -291,11 +299,11 @@ def _slice_s(bench: Bench, twin: TwinOptions) -> float:
 
 
 def _header(
-    experiment: Experiment, bench: Bench, twin: TwinOptions, command: str, labels: Mapping[str, Any]
+    experiment: Experiment, bench: Bench, twin: TwinOptions, command: str, labels: RunSettings
 ) -> dict[str, Any]:
     plot = experiment.default_plot
     return {
-        **run_metadata(experiment_files().get(experiment.name), labels),
+        **run_metadata(type(experiment), bench.file, labels),
         "parameters": experiment.parameters(),
         "title": experiment.summary(),
         "bench": bench.config.bench,

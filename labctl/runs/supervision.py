@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labctl.bench.bench import Bench
+from labctl.bench.heart import Kind
 from labctl.errors import LabctlError
 from labctl.runs.hooks import Hooks
 from labctl.runs.interrupts import AFTER_POINT, NOW, Requests
@@ -83,6 +84,7 @@ class Supervisor:
         self._guard = guard
         self._settle_s = settle_s
         self._guardian_lost = False
+        self._keep_light = False
         self._next_check_s = 0.0
         self._last_s = 0.0
 
@@ -93,7 +95,7 @@ class Supervisor:
 
         border: between two points, where a deferred pause or stop comes due. Raises RunStopped.
         """
-        self.heart.beat()
+        self.heart.beat(Kind.CODE.default_s)
         if self.requests.pending:
             self._obey(NOW if not border else AFTER_POINT)
         elif time.monotonic() < self._next_check_s:
@@ -116,7 +118,8 @@ class Supervisor:
         """Let bench time pass, looking up at least every 100 ms of it."""
         whole, rest_s = divmod(seconds, LOOK_S)
         for step_s in (*(LOOK_S for _ in range(int(whole))), rest_s):
-            self._bench.clock.sleep(step_s)
+            with self.heart.promise("waiting", kind=Kind.SLICE):
+                self._bench.clock.sleep(step_s)
             self.look()
 
     def guard(self, block: TagBlock) -> str:
@@ -124,12 +127,11 @@ class Supervisor:
         if self._guard is None or not self._guard.update(block):
             return ""
         reason = self._guard.reason
-        self._darken(State.SUSPENDED, reason)
+        self._enter(_Hold(State.SUSPENDED, reason))
         self.event("detector_guard", begin_ps=block.begin_ps, end_ps=block.end_ps, reason=reason)
         self._tell("trip", reason)
         self.wait(GUARD_HOLD_S)
-        if self.light.dark:  # unless another hold has brought it back
-            self._relight(State.RUNNING)
+        self._relight(State.RUNNING)
         return reason
 
     def _obey(self, level: int) -> None:
@@ -150,6 +152,9 @@ class Supervisor:
                 self.requests.ask_stop(AFTER_POINT, reason)
             case "abort":
                 self.requests.ask_stop(NOW, reason)
+            case "keep_light":
+                self._keep_light = True
+                self.event("keep_light_on_pause", instrument="all", reason=reason)
             case "note":
                 self.event("note", text=command.reason)
 
@@ -207,10 +212,9 @@ class Supervisor:
 
     def _wait_in_the_dark(self, hold: _Hold) -> None:
         before = State.STOPPING if self.machine.state is State.STOPPING else State.RUNNING
-        self._darken(hold.state, hold.reason)
         waiting: _Hold | None = hold
         while waiting is not None:
-            self.machine.to(waiting.state, waiting.reason)
+            self._enter(waiting)
             self._rest()
             if self.requests.pending:
                 self._obey(AFTER_POINT)
@@ -219,23 +223,35 @@ class Supervisor:
             waiting = self._hold(border=True)
         self._relight(before)
 
-    def _darken(self, state: State, reason: str) -> None:
-        self.machine.to(state, reason)
+    def _enter(self, hold: _Hold) -> None:
+        """Take the state of a hold, and the light away unless a pause is to leave it on."""
+        self.machine.to(hold.state, hold.reason)
+        lit = self._keep_light and hold.state is State.PAUSED and not self._guardian_lost
+        if lit and self.light.dark:
+            self.light.restore()
+        elif not lit and not self.light.dark:
+            self._darken(hold.reason)
+
+    def _darken(self, reason: str) -> None:
         failures = self.light.darken(everything=self._guardian_lost)
         if failures:
             self._bench.safe()
-            raise CannotDarken(f"{reason}, but {failures[0]}; the run ends with everything made safe") from failures[0]
+            raise CannotDarken(
+                f"{reason}, but {failures[0]}; the run ends with everything made safe"
+            ) from failures[0]
 
     def _relight(self, state: State) -> None:
-        self.heart.beat()
-        self.light.restore()
+        self.heart.beat(Kind.CODE.default_s)
+        self._keep_light = False
+        if self.light.dark:
+            self.light.restore()
         self.machine.to(state, "the light is on again")
         if self._settle_s > 0:
             self._bench.clock.sleep(self._settle_s)
 
     def _rest(self) -> None:
         """A moment of wall time, in which as much bench time passes."""
-        self.heart.beat()
+        self.heart.beat(Kind.CODE.default_s)
         time.sleep(REST_S)
         if self._bench.twin is not None:
             self._bench.clock.sleep(REST_S)

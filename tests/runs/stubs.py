@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from labctl.bench.heart import Kind
 from labctl.instruments.base import SafeReport
 from labctl.runs.past import Past
 from labctl.runs.run import Run
@@ -106,7 +107,7 @@ class Heart:
         pass
 
     @contextmanager
-    def promise(self, what: str, limit_s: float) -> Iterator[None]:
+    def promise(self, what: str, limit_s: float | None = None, kind: Kind = Kind.CODE) -> Iterator[None]:
         self.promises.append(what)
         yield
 
