@@ -253,8 +253,8 @@ class Run:
     def _stream(self, tagger: Any, taking: Taking) -> None:
         """Take blocks until the acquisition is complete, or the light is taken away, or the point is spoilt."""
         heart = self.supervisor.heart
-        base = self._time_bases.setdefault(tagger.name, TimeBase(self._past.end_ps, self._past.epoch))
-        paused_from_s = self._past.bench_time_s if base.offset_ps == 0 else self._now_s()
+        past = self._past
+        base = self._time_bases.setdefault(tagger.name, TimeBase(past.end_ps, past.epoch, past.bench_time_s))
         stream = tagger.stream(list(taking.channels), taking.remaining_s, self._slice_s)
         with closing(stream):
             while taking.remaining_s > 0:
@@ -262,8 +262,7 @@ class Run:
                     block = next(stream, None)
                 if block is None or self.supervisor.look() or self._guard_trips(block):
                     return
-                aligned = base.align(block, round((self._now_s() - paused_from_s) * 1e12))
-                self._accept(taking, aligned)
+                self._accept(taking, base.align(block, self._now_s()))
 
     def _accept(self, taking: Taking, block: TagBlock) -> None:
         kinds = {type(accumulator) for accumulator in taking.accumulators}

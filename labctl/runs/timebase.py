@@ -24,35 +24,33 @@ class _Shift:
 class TimeBase:
     """Shifts the blocks of one tagger into the time of the run.
 
-    end_ps: where the last block of an interrupted run ended, None for a new run; epoch: its epoch.
+    end_ps: where the last block of an interrupted run ended, None for a new run; epoch: its epoch; at_s: the
+    bench time then.
     """
 
-    def __init__(self, end_ps: int | None = None, epoch: int = 0) -> None:
-        self.end_ps = end_ps
+    def __init__(self, end_ps: int | None = None, epoch: int = 0, at_s: float = 0.0) -> None:
+        self._end_ps = end_ps
         self._epoch = epoch
+        self._at_s = at_s
         self._shift: _Shift | None = None
 
-    def align(self, block: TagBlock, pause_ps: int) -> TagBlock:
-        """`block` in the time of the run; `pause_ps` of bench time lie between the last block and this one.
+    def align(self, block: TagBlock, now_s: float) -> TagBlock:
+        """`block`, received at the bench time `now_s`, in the time of the run.
 
         It is returned as it is, as long as the tagger's first epoch goes on.
         """
         if self._shift is None or self._shift.epoch != block.epoch:
-            self._shift = self._new_shift(block, pause_ps)
+            self._shift = self._new_shift(block, now_s)
         moved = _moved(block, self._shift.offset_ps, self._epoch)
-        self.end_ps = moved.end_ps
+        self._end_ps, self._at_s = moved.end_ps, now_s
         return moved
 
-    @property
-    def offset_ps(self) -> int:
-        """What is added to the tagger's times at present."""
-        return self._shift.offset_ps if self._shift else 0
-
-    def _new_shift(self, block: TagBlock, pause_ps: int) -> _Shift:
-        if self.end_ps is None:
+    def _new_shift(self, block: TagBlock, now_s: float) -> _Shift:
+        if self._end_ps is None:
             self._epoch = block.epoch
             return _Shift(block.epoch, 0)
-        return _Shift(block.epoch, self.end_ps + max(pause_ps, LEAST_PAUSE_PS) - block.begin_ps)
+        pause_ps = round((now_s - self._at_s) * 1e12) - block.duration_ps
+        return _Shift(block.epoch, self._end_ps + max(pause_ps, LEAST_PAUSE_PS) - block.begin_ps)
 
 
 def _moved(block: TagBlock, offset_ps: int, epoch: int) -> TagBlock:
