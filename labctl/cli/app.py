@@ -67,18 +67,26 @@ def run(
     out: Out = Path("runs"),
     speed: Speed = None,
     twin_set: TwinSet = None,
+    operator: Annotated[str, typer.Option("--operator", help="Who measures.")] = "",
+    sample: Annotated[str, typer.Option("--sample", help="What is measured.")] = "",
+    position: Annotated[str, typer.Option("--position", help="Where on the sample.")] = "",
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A word to find the run by.")] = None,
 ) -> None:
     """Run one experiment on a bench and analyse it.
 
     Leaves HDF5 file, figure and estimates in a folder below --out. Ctrl-C once stops after the present
-    point, twice stops now; either way all emission is switched off
-    and the file is completed.
+    point, twice stops now; either way all emission is switched off and the file is completed. Three times
+    ends the program on the spot: its guardian makes everything safe, and `labctl resume` goes on.
     """
     from labctl.cli.runs import run_experiment
+    from labctl.settings import load_settings
 
+    labels = load_settings().run.replaced(
+        operator=operator, sample=sample, position=position, tags=tuple(tag or ())
+    )
     run_experiment(
         experiment, bench, settings=set_ or [], seed=seed, as_json=json, root=out, speed=speed,
-        twin_settings=twin_set or [],
+        twin_settings=twin_set or [], labels=labels,
     )  # fmt: skip
 
 
@@ -280,3 +288,43 @@ def status(run: LiveRun = None, json: Json = False, out: Out = Path("runs")) -> 
     from labctl.cli.control import show_status
 
     show_status(run, root=out, as_json=json)
+
+
+Force = Annotated[bool, typer.Option("--force", help="Go on although something differs; it is recorded.")]
+
+
+@app.command()
+def resume(
+    run: RunName, force: Force = False, json: Json = False, out: Out = Path("runs"), speed: Speed = None
+) -> None:
+    """Go on with a run that was cut off, aborted or failed.
+
+    Committed points are passed over, a cut acquisition is completed. Refuses, saying what differs, when
+    bench, instruments, code or parameters are not as they were.
+    """
+    from labctl.cli.resume import resume_run
+
+    resume_run(run, root=out, force=force, speed=speed, as_json=json)
+
+
+@app.command()
+def extend(
+    run: RunName,
+    live_time: Annotated[str, typer.Option("--live-time", help='What to add, as in "200 s".')],
+    acquisition: Annotated[
+        str | None, typer.Option("--acquisition", help="Its label or sweep; that with the most live time.")
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+    out: Out = Path("runs"),
+    speed: Speed = None,
+) -> None:
+    """Add live time to a finished run.
+
+    Makes a new run that begins with everything the old one holds; the old one stays as it is.
+    """
+    from labctl.cli.resume import extend_run
+
+    extend_run(
+        run, live_time=live_time, label=acquisition, root=out, force=force, speed=speed, as_json=json
+    )

@@ -22,6 +22,7 @@ from labctl.loading import nearest
 from labctl.quantities import format_quantity
 from labctl.runs.execute import Outcome, analyse_run, estimate_rows, execute, find_experiment
 from labctl.runs.experiment import Experiment
+from labctl.settings import RunSettings
 from labctl.store import RunData, finish_journal, list_runs, open_run
 
 _BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
@@ -41,6 +42,7 @@ def run_experiment(
     root: Path,
     speed: float | None,
     twin_settings: list[str],
+    labels: RunSettings,
 ) -> None:
     """Validate, run, analyse, print. Nothing is connected or written before the input is valid."""
     experiment = make_experiment(name, settings)
@@ -51,7 +53,7 @@ def run_experiment(
     twin = TwinOptions(seed=seed, overrides=parse_twin_settings(twin_settings), speed=speed)
     outcome = execute(
         experiment, bench, root=root, twin=twin, progress=terminal_progress(quiet=as_json),
-        command=shlex.join(["labctl", *sys.argv[1:]]),
+        command=shlex.join(["labctl", *sys.argv[1:]]), labels=labels,
     )  # fmt: skip
     report(outcome, as_json=as_json)
 
