@@ -81,7 +81,7 @@ class _Story(ProgressColumn):
 
 
 def story(details: Mapping[str, Any]) -> str:
-    """What a run tells of itself (`Tracker.details`) in a line: `left 0:12:30  point 3/20  ch1 12.30 kcps`."""
+    """`Tracker.details` of a run in one line: `left 0:12:30  point 3/20  ch1 12.30 kcps`."""
     left = [f"left {time_text(details['left_s'])}"] if "left_s" in details else []
     points = [f"point {details['point']}"] if "point" in details else []
     rates = [f"ch{name} {rate / 1e3:.2f} kcps" for name, rate in details.get("rates", {}).items()]
