@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labctl.cli.output import print_json, print_table, print_text
+from labctl.cli.progress import story
 from labctl.cli.runs import find_run
 from labctl.runs.remote import Kind, RemoteError, Reply, ask_status, live_runs, send_command
 
@@ -43,7 +44,7 @@ def show_status(run: str | None, *, root: Path, as_json: bool) -> None:
     elif not replies:
         print_text(f"no run lives in {root}")
     else:
-        rows = [[folder.name, reply.state, _details(reply)] for folder, reply in replies.items()]
+        rows = [[folder.name, reply.state, story(reply.details)] for folder, reply in replies.items()]
         print_table("", ["run", "state", ""], rows)
 
 
@@ -65,7 +66,3 @@ def _report(folder: Path, kind: Kind, reply: Reply, as_json: bool) -> None:
 
 def _as_json(folder: Path, reply: Reply) -> dict[str, object]:
     return {"run": str(folder), "state": reply.state, **reply.details}
-
-
-def _details(reply: Reply) -> str:
-    return "  ".join(f"{name} {value}" for name, value in reply.details.items())
