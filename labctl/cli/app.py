@@ -67,6 +67,14 @@ def run(
     out: Out = Path("runs"),
     speed: Speed = None,
     twin_set: TwinSet = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only rehearse on a twin: limits, time, disk, counts and errors."),
+    ] = False,
+    scale: Annotated[
+        float | None,
+        typer.Option("--scale", min=1e-4, max=1.0, help="Part that a dry run takes; default: 30 min of it."),
+    ] = None,
 ) -> None:
     """Run one experiment on a bench and analyse it.
 
@@ -74,6 +82,16 @@ def run(
     point, twice stops now; either way all emission is switched off
     and the file is completed.
     """
+    if dry_run:
+        from labctl.cli.dry_run import forecast_run
+
+        forecast_run(
+            experiment, bench, settings=set_ or [], seed=seed, scale=scale, twin_settings=twin_set or [],
+            as_json=json, root=out,
+        )  # fmt: skip
+        return
+    if scale is not None:
+        raise typer.BadParameter("--scale shortens a dry run; add --dry-run")
     from labctl.cli.runs import run_experiment
 
     run_experiment(
