@@ -207,3 +207,37 @@ def analyze(
         file, pair=pair, window=window, bin_=bin_, pulsed=pulsed, store=store, figure=figure,
         as_json=json, root=out,
     )  # fmt: skip
+
+
+@app.command()
+def diff(
+    first: Annotated[str, typer.Argument(metavar="RUN1", help="Folder or name of a run, or `last`.")],
+    second: Annotated[str, typer.Argument(metavar="RUN2", help="The run to compare it with.")],
+    json: Json = False,
+    out: Out = Path("runs"),
+) -> None:
+    """Show what differs between two runs.
+
+    Parameters, bench file, calibrations, instrument settings, identities, code, packages, circumstances,
+    and estimates with their difference in standard errors.
+    """
+    from labctl.cli.compare import diff_runs
+
+    diff_runs(first, second, root=out, as_json=json)
+
+
+@app.command()
+def explain(
+    run: RunName,
+    point: Annotated[str, typer.Argument(help="INDEX, SWEEP:INDEX or SWEEP:INDEX:ATTEMPT.")],
+    json: Json = False,
+    out: Out = Path("runs"),
+) -> None:
+    """Show what led to a point of a run.
+
+    Every set, event and acquisition since the point before it, in the order of bench time, and every
+    setting that it was taken with.
+    """
+    from labctl.cli.compare import explain_point
+
+    explain_point(run, point, root=out, as_json=json)
