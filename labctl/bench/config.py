@@ -54,6 +54,9 @@ class BenchConfig(BaseModel):
         description="the simulated bench behind twin:// addresses: a name or file, then every run starts a "
         "fresh one, or the control port host:port of one that is running",
     )
+    dry_run: str | None = Field(
+        None, description="the simulated bench, a name or file, that takes this one's place in dry runs"
+    )
     instruments: dict[str, InstrumentConfig]
     roles: dict[str, str] = Field(default_factory=dict, description="role: instrument, where names differ")
     kept_warm: dict[str, str] = Field(

@@ -71,6 +71,14 @@ def run(
     sample: Annotated[str, typer.Option("--sample", help="What is measured.")] = "",
     position: Annotated[str, typer.Option("--position", help="Where on the sample.")] = "",
     tag: Annotated[list[str] | None, typer.Option("--tag", help="A word to find the run by.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only rehearse on a twin: limits, time, disk, counts and errors."),
+    ] = False,
+    scale: Annotated[
+        float | None,
+        typer.Option("--scale", min=1e-4, max=1.0, help="Part that a dry run takes; default: 30 min of it."),
+    ] = None,
 ) -> None:
     """Run one experiment on a bench and analyse it.
 
@@ -78,6 +86,16 @@ def run(
     point, twice stops now; either way all emission is switched off and the file is completed. Three times
     ends the program on the spot: its guardian makes everything safe, and `labctl resume` goes on.
     """
+    if dry_run:
+        from labctl.cli.dry_run import forecast_run
+
+        forecast_run(
+            experiment, bench, settings=set_ or [], seed=seed, scale=scale, twin_settings=twin_set or [],
+            as_json=json, root=out,
+        )  # fmt: skip
+        return
+    if scale is not None:
+        raise typer.BadParameter("--scale shortens a dry run; add --dry-run")
     from labctl.cli.runs import run_experiment
     from labctl.settings import load_settings
 
@@ -328,3 +346,35 @@ def extend(
     extend_run(
         run, live_time=live_time, label=acquisition, root=out, force=force, speed=speed, as_json=json
     )
+@app.command()
+def diff(
+    first: Annotated[str, typer.Argument(metavar="RUN1", help="Folder or name of a run, or `last`.")],
+    second: Annotated[str, typer.Argument(metavar="RUN2", help="The run to compare it with.")],
+    json: Json = False,
+    out: Out = Path("runs"),
+) -> None:
+    """Show what differs between two runs.
+
+    Parameters, bench file, calibrations, instrument settings, identities, code, packages, circumstances,
+    and estimates with their difference in standard errors.
+    """
+    from labctl.cli.compare import diff_runs
+
+    diff_runs(first, second, root=out, as_json=json)
+
+
+@app.command()
+def explain(
+    run: RunName,
+    point: Annotated[str, typer.Argument(help="INDEX, SWEEP:INDEX or SWEEP:INDEX:ATTEMPT.")],
+    json: Json = False,
+    out: Out = Path("runs"),
+) -> None:
+    """Show what led to a point of a run.
+
+    Every set, event and acquisition since the point before it, in the order of bench time, and every
+    setting that it was taken with.
+    """
+    from labctl.cli.compare import explain_point
+
+    explain_point(run, point, root=out, as_json=json)
