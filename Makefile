@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint campaign clean
+.PHONY: demo test lint campaign bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/labctl demo
@@ -21,6 +21,12 @@ SEEDS ?= 100
 campaign: $(VENV)/.demo
 	$(BIN)/python tests/campaigns/demo_pulls.py --seeds $(SEEDS)
 
+# what labctl costs, beside QCoDeS and bluesky (docs/benchmarks.md)
+TOPICS ?=
+BENCH_OPTIONS ?=
+bench: $(VENV)/.demo
+	$(BIN)/python -m benchmarks $(TOPICS) $(BENCH_OPTIONS)
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -33,4 +39,4 @@ $(VENV)/.test: pyproject.toml setup.py | $(BIN)/python
 	touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .venv-peers build *.egg-info
