@@ -19,17 +19,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from labctl.runs.remote import RemoteError, send_command
+from labctl.store import list_runs
 from tests.kill import processes
 from tests.kill.disk import check_disk
-from tests.kill.trial import DARK, RAISING, SOFT, Result, Trial
+from tests.kill.trial import DARK, RAISING, SOFT, UNGUARDED, WAITING, Result, Trial
 from tests.kill.victim import Orders
 from tests.kill.world import AT_SAMPLE, World
 
 ROOT = Path(__file__).resolve().parents[2]
 REACH_S = 60.0
 HANDLE_S = 2.0
-DARK_S = 30.0
-END_S = 30.0
 GONE_S = 10.0
 _SIGNALS = {"sigterm": "SIGTERM", "sighup": "SIGHUP", "sigkill": "SIGKILL", "sigstop": "SIGSTOP"}
 
@@ -79,8 +79,11 @@ class Victim:
             os.close(fd)
 
 
-def run_trial(trial: Trial, world: World, folder: Path) -> Result:
-    """Carry `trial` out in `world`; `folder` is its own and is kept if something failed."""
+def run_trial(trial: Trial, world: World, folder: Path, patience_s: float = 30.0) -> Result:
+    """Carry `trial` out in `world`; `folder` is its own and is kept if something failed.
+
+    patience_s: wall time after the act for it to get dark, and then for the run to end.
+    """
     began = time.monotonic()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -90,8 +93,8 @@ def run_trial(trial: Trial, world: World, folder: Path) -> Result:
         raise RuntimeError(f"the world is not dark before {trial.key}: {light}")
     victim = _start(trial, world, folder)
     try:
-        _kill(victim, world, result)
-        _look_back(victim, world, folder, result)
+        _kill(victim, world, folder, result, patience_s)
+        _look_back(victim, folder, result, patience_s)
     finally:
         victim.close()
     result.wall_s = time.monotonic() - began
@@ -129,7 +132,7 @@ def _start(trial: Trial, world: World, folder: Path) -> Victim:
     return Victim(trial, mark, process, heard_fd, go_fd, terminal_fd)
 
 
-def _kill(victim: Victim, world: World, result: Result) -> None:
+def _kill(victim: Victim, world: World, folder: Path, result: Result, patience_s: float) -> None:
     """Bring it into the phase, act, and time the dark."""
     trial = victim.trial
     reached = victim.await_word("reached", REACH_S)
@@ -140,11 +143,13 @@ def _kill(victim: Victim, world: World, result: Result) -> None:
     acted = _act(victim)
     if reached["limit"] is not None:
         result.limit_s = reached["limit"] - acted
-    dark = world.await_dark(DARK_S)
+    dark = world.await_dark(patience_s)
     if dark is None:
-        result.failures.append(f"still light {DARK_S:g} s after the act: {world.light()}")
+        result.failures.append(f"still light {patience_s:g} s after the act: {world.light()}")
     else:
         result.dark_s = max(0.0, dark - acted)
+    if trial.kind == "guardian" and trial.phase in WAITING:
+        result.failures += _continue(folder / "runs")
 
 
 def _wrong_light(trial: Trial, light: dict[str, Any]) -> list[str]:
@@ -153,6 +158,16 @@ def _wrong_light(trial: Trial, light: dict[str, Any]) -> list[str]:
         return ["no light when the trial acts, so that it would show nothing"]
     if trial.phase in DARK and at_sample:
         return [f"light at the sample while {trial.phase}: {at_sample}"]
+    return []
+
+
+def _continue(root: Path) -> list[str]:
+    """A run that has lost its guardian waits in the dark until somebody lets it go on."""
+    for info in list_runs(root):
+        try:
+            send_command(info.path, "continue")
+        except RemoteError as error:
+            return [f"it does not wait for `labctl continue`: {error}"]
     return []
 
 
@@ -168,24 +183,26 @@ def _act(victim: Victim) -> float:
     elif trial.kind == "terminal":
         os.close(victim.terminal_fd)
         victim.terminal_fd = -1
-    elif trial.kind == "guardian":
+    elif trial.kind in ("guardian", UNGUARDED):
         for guardian in processes.guardians(victim.mark):
             os.kill(guardian, signal.SIGKILL)
+        if trial.kind == UNGUARDED:
+            os.kill(pid, signal.SIGKILL)
     elif trial.kind in _SIGNALS:
         os.kill(pid, signal.Signals[_SIGNALS[trial.kind]])
     victim.go()
-    if trial.kind not in ("sigkill", "sigstop", "terminal"):
-        said = victim.await_word("acting", HANDLE_S)
-        return acted if said is None or trial.kind in SOFT else float(said["time"])
-    return acted
+    if trial.kind in _SIGNALS or trial.kind in ("terminal", UNGUARDED, *SOFT):
+        return acted
+    said = victim.await_word("acting", HANDLE_S)
+    return acted if said is None else float(said["time"])
 
 
-def _look_back(victim: Victim, world: World, folder: Path, result: Result) -> None:
+def _look_back(victim: Victim, folder: Path, result: Result, patience_s: float) -> None:
     """Processes, words and files after the end."""
     trial = victim.trial
-    busy = _await(lambda: victim.process.poll() is not None, victim, END_S)
+    busy = _await(lambda: victim.process.poll() is not None, victim, patience_s)
     if not busy.ended:
-        result.failures.append(f"the run has not ended {END_S:g} s after the act")
+        result.failures.append(f"the run has not ended {patience_s:g} s after the act")
         processes.end_all(victim.mark)
     gone = _await(lambda: not processes.marked(victim.mark), victim, GONE_S)
     if not gone.ended:

@@ -32,7 +32,7 @@ def command_line(pid: int) -> str:
 
 def guardians(mark: str) -> list[int]:
     """The guardians among the processes of a trial."""
-    return [pid for pid in marked(mark) if "guardian" in command_line(pid)]
+    return [pid for pid in marked(mark) if "labctl.bench.guardian" in command_line(pid)]
 
 
 def cpu_s(pid: int) -> float:

@@ -18,12 +18,17 @@ ENDING = ("sigterm", "sighup", "terminal")
 DEATHS = ("sigkill", "sigsegv", "os_exit")
 RAISING = ("exception", "memory_error")
 HANGS = ("deadlock", "gil", "sigstop")
+UNGUARDED = "unguarded"
+"""Run and guardian killed at once, which nothing can survive: shows that the checks see light that is left on."""
 KINDS = (*SOFT, *ENDING, *DEATHS, *RAISING, *HANGS, "guardian")
 
 LIT = ("moving", "acquiring", "writing")
 """Phases in which light is on the sample when the trial acts; otherwise the trial would show nothing."""
 DARK = ("connecting", "paused", "finalising")
 """Phases in which no photon may reach the sample."""
+
+WAITING = ("moving", "acquiring", "paused", "writing")
+"""Phases in which a run whose guardian has died waits in the dark until it is told to continue."""
 
 PLACES = {"connecting": 3, "writing": 3, "finalising": 3, "shutting_down": 4}
 """Number of places within a phase, visited in turn by the repeats."""
@@ -55,7 +60,7 @@ class Trial:
     @property
     def forced(self) -> bool:
         """Whether the process ends without a word of its own."""
-        return self.kind in (*DEATHS, *HANGS)
+        return self.kind in (*DEATHS, *HANGS, UNGUARDED)
 
     @property
     def statuses(self) -> set[str]:
@@ -67,8 +72,8 @@ class Trial:
             return {"success", "abort"} if self.kind in (*SOFT, *ENDING) else {"success"}
         if self.forced:
             return {"crashed"}
-        if self.kind in RAISING:
-            return {"fail"}
+        if self.kind in RAISING:  # a journal whose writer has failed is left for `labctl recover`
+            return {"fail", "crashed"} if self.phase == "writing" else {"fail"}
         if self.kind == "guardian" or self.phase == "shutting_down":
             return {"success", "abort"}
         return {"abort"}

@@ -59,6 +59,7 @@ def main() -> None:
         _take_terminal()
     _tell_of_signals()
     AcknowledgementLog(orders.log).install()
+    _know_heart()
     _SETTERS[trial.phase](trial.place)
     _leave_out_analysis()
     quiet = [] if trial.kind == "terminal" else ["--json"]
@@ -66,6 +67,16 @@ def main() -> None:
     from labctl.cli import main as labctl
 
     labctl()
+
+
+def _know_heart() -> None:
+    from labctl.bench.heart import Heart
+
+    def start(original: Any, heart: Heart, *arguments: Any, **named: Any) -> None:
+        original(heart, *arguments, **named)
+        TRAP.heart = heart
+
+    _replaced(Heart, "__init__", start)
 
 
 def _take_terminal() -> None:
@@ -109,7 +120,7 @@ class AcknowledgementLog:
     """Writes down what the run means to record and, once `acknowledged` says so, that it is safe."""
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        self._fd = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
         self._pending: deque[tuple[int, dict[str, Any]]] = deque()
         self._lock = threading.Lock()
         self._writer: Any = None
@@ -199,6 +210,17 @@ def _moving(place: int) -> None:
     _replaced(Link, "receive", receive)
 
 
+def _paused(place: int) -> None:
+    """In the dark, between two looks at what is asked; the experiment itself asks for the pause."""
+    from labctl.runs.supervision import Supervisor
+
+    def rest(original: Any, supervisor: Any) -> None:
+        original(supervisor)
+        TRAP.at("paused")
+
+    _replaced(Supervisor, "_rest", rest)
+
+
 def _writing(place: int) -> None:
     """Before, in the middle of, and after a `write()` of the journal, in the writer's thread."""
 
@@ -228,7 +250,8 @@ def _finalising(place: int) -> None:
     import h5py
 
     def create_dataset(original: Any, *arguments: Any, **named: Any) -> Any:
-        TRAP.at("finalising", 0)
+        if TRAP.leaving:  # before that it is a codec of the tags
+            TRAP.at("finalising", 0)
         return original(*arguments, **named)
 
     def replace(original: Any, source: Any, target: Any) -> None:
@@ -275,6 +298,7 @@ _SETTERS: dict[str, Callable[[int], None]] = {
     "connecting": _connecting,
     "moving": _moving,
     "acquiring": lambda place: None,
+    "paused": _paused,
     "writing": _writing,
     "finalising": _finalising,
     "shutting_down": _shutting_down,

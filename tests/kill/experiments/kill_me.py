@@ -17,13 +17,20 @@ DET_A, DET_B, MIR_SYNC = 1, 2, 4
 
 
 class TrappedCounts(Counts):
-    """Counts, and in the middle of an acquisition the trap."""
+    """Counts, and in the middle of an acquisition the trap, or a request to pause if it is to spring in the dark."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__([DET_A, DET_B])
+        self._run = run
 
     def update(self, block: TagBlock) -> None:
         """Count the block; from the third point on the run may die here."""
         super().update(block)
-        if TRAP.point >= 2:
-            TRAP.at("acquiring")
+        if TRAP.point < 2:
+            return
+        TRAP.at("acquiring")
+        if TRAP.trial.phase == "paused" and not TRAP.sprung:
+            self._run.supervisor.requests.ask_pause("a cup of tea", now=True)
 
 
 class KillMe(Experiment):
@@ -63,7 +70,7 @@ class KillMe(Experiment):
         TRAP.point += 1
         bench.excitation.mean_excitons(0.1 + 0.02 * (point.index % 2))
         bench.delay.delay(point.delay)
-        counts = TrappedCounts([DET_A, DET_B])
+        counts = TrappedCounts(run)
         tags = run.acquire(bench.tagger, self.dwell_s, counts, channels=[DET_A, DET_B, MIR_SYNC])
         point.record(rate=tags.rate(DET_A, DET_B), counts=sum(counts.counts.values()))
 
