@@ -30,10 +30,9 @@ DEATHS_PER_HANG = 3
 
 def series(count: int) -> list[Trial]:
     """Three deaths to each hang, over all phases with light."""
-    deaths = cycle(product(DEATHS, LIT))
-    hangs = cycle(product(HANGS, LIT))
-    kinds = [next(hangs if n % (DEATHS_PER_HANG + 1) == DEATHS_PER_HANG else deaths) for n in range(count)]
-    return [Trial(kind, phase, repeat) for repeat, (kind, phase) in enumerate(kinds)]
+    dying, hanging = cycle(product(LIT, DEATHS)), cycle(product(LIT, HANGS))
+    cells = [next(hanging if n % (DEATHS_PER_HANG + 1) == DEATHS_PER_HANG else dying) for n in range(count)]
+    return [Trial(kind, phase, repeat) for repeat, (phase, kind) in enumerate(cells)]
 
 
 @contextmanager
