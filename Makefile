@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test lint campaign bench clean
+.PHONY: demo test lint campaign kill-test kill-latency clean
 
 demo: $(VENV)/.demo
 	$(BIN)/labctl demo
@@ -26,6 +27,15 @@ TOPICS ?=
 BENCH_OPTIONS ?=
 bench: $(VENV)/.demo
 	$(BIN)/python -m benchmarks $(TOPICS) $(BENCH_OPTIONS)
+# every way to die in every phase of a run: is it dark afterwards, and is everything on disk?
+# (goes on where it was interrupted; about an hour of two cores for 20 repeats of each)
+REPEATS ?= 20
+kill-test: $(VENV)/.test
+	$(BIN)/python -m tests.kill.matrix --repeats $(REPEATS)
+
+# how soon it is dark, on a machine whose cores are all busy
+kill-latency: $(VENV)/.test
+	$(BIN)/python -m tests.kill.latency
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
