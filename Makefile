@@ -3,8 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint campaign bench clean
-.PHONY: demo test lint campaign kill-test kill-latency clean
+.PHONY: demo test lint campaign bench kill-test kill-latency clean
 
 demo: $(VENV)/.demo
 	$(BIN)/labctl demo

@@ -346,6 +346,8 @@ def extend(
     extend_run(
         run, live_time=live_time, label=acquisition, root=out, force=force, speed=speed, as_json=json
     )
+
+
 @app.command()
 def diff(
     first: Annotated[str, typer.Argument(metavar="RUN1", help="Folder or name of a run, or `last`.")],

@@ -134,18 +134,17 @@ class Run:
         if reference_every and reference is None:
             raise ValueError("reference_every needs the axis value of the reference")
         units = dict(scan.units)
+        order = visits(len(scan), shuffle=shuffle, seed=self.seed, reference_every=reference_every)
         references = 0
-        done = 0
-        total = len(scan)
-        for visit in visits(len(scan), shuffle=shuffle, seed=self.seed, reference_every=reference_every):
+        for done, visit in enumerate(order):
+            self.supervisor.points(done, len(order))
             if visit.reference:
-                index, values = len(scan) + references, _reference_values(scan, reference)
+                index, point = len(scan) + references, _reference_values(scan, reference)
                 references += 1
             else:
-                index, values = visit.index, scan[visit.index]
-                done += 1
-            yield from self._visit(name, index, values, visit.reference, units)
-            self.supervisor.points(done, total)
+                index, point = visit.index, scan[visit.index]
+            yield from self._visit(name, index, point, visit.reference, units)
+        self.supervisor.points(len(order), len(order))
 
     def adaptive(
         self, name: str, propose: Callable[[list[dict[str, Any]]], Mapping[str, float] | None], **units: str

@@ -20,7 +20,7 @@ from labctl.runs.experiment import Experiment
 from labctl.runs.hooks import Hooks
 from labctl.runs.interrupts import Requests, listen_to_signals
 from labctl.runs.past import Past
-from labctl.runs.progress import Progress, Silent
+from labctl.runs.progress import Progress, Silent, Tracker
 from labctl.runs.remote import CommandPort
 from labctl.runs.run import Run
 from labctl.runs.states import State
@@ -134,7 +134,7 @@ class _Session:
         self._experiment = experiment
         self._bench = bench
         self._writer = writer
-        self._progress = progress
+        self._progress = Tracker(progress)
         self._continuation = continuation
         self._hooks = Hooks(
             load_settings(), writer.directory, self._hook_failed,
@@ -142,7 +142,7 @@ class _Session:
         )  # fmt: skip
         self._supervisor = Supervisor(
             bench, writer,
-            requests=requests, progress=progress, hooks=self._hooks,
+            requests=requests, progress=self._progress, hooks=self._hooks,
             watchman=make_watchman(bench, bench.config.monitors, bench.config.interlocks),
             guard=make_detector_guard(bench.config.detector_guard) if bench.config.detector_guard else None,
             settle_s=experiment.settle_after_light_s,
@@ -190,10 +190,9 @@ class _Session:
     @contextmanager
     def _accessible(self) -> Iterator[None]:
         """Other processes may send commands while the run lasts."""
-        supervisor = self._supervisor
-        with CommandPort(
-            self._writer.directory, supervisor.requests.commands, lambda: str(supervisor.machine.state)
-        ):
+        machine, commands = self._supervisor.machine, self._supervisor.requests.commands
+        folder = self._writer.directory
+        with CommandPort(folder, commands, lambda: str(machine.state), self._progress.details):
             yield
 
     def _run(self, run: Run, past: Past) -> None:
