@@ -380,3 +380,18 @@ def explain(
     from labctl.cli.compare import explain_point
 
     explain_point(run, point, root=out, as_json=json)
+
+
+@app.command()
+def calibrations(
+    bench: Annotated[str | None, typer.Option("--bench", help="Only those of this bench.")] = None,
+    json: Json = False,
+    out: Out = Path("runs"),
+) -> None:
+    """List the calibrations in use.
+
+    Value and error, age, validity, and the run that made each one.
+    """
+    from labctl.cli.calibrations import list_calibrations
+
+    list_calibrations(bench=bench, root=out, as_json=json)
