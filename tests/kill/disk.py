@@ -9,8 +9,8 @@ from typing import Any
 
 from labctl.errors import LabctlError
 from labctl.store import RunData, finish_journal, list_runs, open_run
+from tests.kill.acknowledged import block_summary
 from tests.kill.trial import Trial
-from tests.kill.victim import block_summary
 
 Record = dict[str, Any]
 

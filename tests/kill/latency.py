@@ -38,7 +38,8 @@ def series(count: int) -> list[Trial]:
 @contextmanager
 def busy_cores() -> Iterator[None]:
     """One process per core that computes all the time."""
-    spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    command = [sys.executable, "-c", "while True: pass"]
+    spinners = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
     try:
         yield
     finally:

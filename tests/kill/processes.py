@@ -1,4 +1,4 @@
-"""The processes of a trial, found by a mark in their environment: run, guardian, children, whoever adopts them."""
+"""The processes of a trial, found by a mark in their environment: run, guardian, children."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge judged: lost and invented records are seen, distributions and the memory of the matrix are right."""
+"""The judge judged: lost and invented records are seen, tables and distributions are right."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if sys.platform != "linux":
 from labctl.store import RunWriter
 from labctl.timetags import TagBlock
 from tests.kill import latency, matrix
+from tests.kill.acknowledged import block_summary
 from tests.kill.disk import check_disk
 from tests.kill.trial import DEATHS, HANGS, KINDS, LIT, PHASES, Result, Trial, all_trials
-from tests.kill.victim import Orders, block_summary
+from tests.kill.victim import Orders
 
 CRASH = Trial("sigkill", "acquiring")
 VALUES: dict[str, Any] = {"delay": 1.5e-9, "reference": False, "counts": 12}
@@ -123,7 +124,8 @@ def test_quantiles_and_verdict() -> None:
 
 
 def test_what_never_got_dark_counts_as_infinite() -> None:
-    results = [Result(CRASH), Result(Trial("gil", "moving"), dark_s=2.5, limit_s=2.0), Result(Trial("gil", "moving"))]
+    hang = Trial("gil", "moving")
+    results = [Result(CRASH), Result(hang, dark_s=2.5, limit_s=2.0), Result(hang)]
     assert latency.deaths(results) == [math.inf]
     assert latency.hangs(results) == [0.5, math.inf]
 

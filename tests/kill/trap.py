@@ -27,8 +27,8 @@ HANG_S = 1.0
 class Trap:
     """The trap of this process; does nothing until it is armed.
 
-    point: number of the point that the experiment is at, from 0. leaving: the experiment is over. heart: that of the
-    bench. before: called when it springs, before anything is said.
+    point: number of the point that the experiment is at, from 0. leaving: the experiment is over. heart: that
+    of the bench. before: called when it springs, before anything is said.
     """
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ DEATHS = ("sigkill", "sigsegv", "os_exit")
 RAISING = ("exception", "memory_error")
 HANGS = ("deadlock", "gil", "sigstop")
 UNGUARDED = "unguarded"
-"""Run and guardian killed at once, which nothing can survive: shows that the checks see light that is left on."""
+"""Run and guardian killed at once, which nothing can survive: it shows that light left on is seen."""
 KINDS = (*SOFT, *ENDING, *DEATHS, *RAISING, *HANGS, "guardian")
 
 LIT = ("moving", "acquiring", "writing")

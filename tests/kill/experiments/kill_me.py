@@ -1,4 +1,4 @@
-"""The experiment that is killed: light on, and at every point a move of a mount, one of the delay, a count."""
+"""The experiment that is killed: light on; at every point a mount and the delay move, and tags are taken."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DET_A, DET_B, MIR_SYNC = 1, 2, 4
 
 
 class TrappedCounts(Counts):
-    """Counts, and in the middle of an acquisition the trap, or a request to pause if it is to spring in the dark."""
+    """Counts, and in the middle of an acquisition the trap, or a request to pause for one in the dark."""
 
     def __init__(self, run: Run) -> None:
         super().__init__([DET_A, DET_B])
