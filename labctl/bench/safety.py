@@ -73,7 +73,8 @@ def carry_out(steps: Sequence[SafeStep], limit_s: float = STEP_LIMIT_S) -> list[
     """Carry out steps that are given in the order of building; as `make_safe`."""
     reports: dict[str, SafeReport] = {}
     begun: list[threading.Thread] = []
-    ordered = sorted(steps[::-1], key=lambda step: step.stage)
+    last_first = list(reversed(steps))
+    ordered = sorted(last_first, key=lambda step: step.stage)
     for stage in sorted({step.stage for step in steps}):
         chains = _by_wire([step for step in ordered if step.stage == stage])
         threads = [_start(partial(_follow, chain, limit_s, reports)) for chain in chains]
@@ -103,7 +104,7 @@ def within(limit_s: float, action: Callable[[], Any], what: str) -> Any:
     if errors:
         raise errors[0]
     if not results:
-        raise TimeoutError(f"{what}: no answer within {limit_s:g} s")
+        raise TimeoutError(f"{what} gave no answer within {limit_s:g} s")
     return results[0]
 
 
@@ -114,12 +115,10 @@ def _follow(chain: Sequence[SafeStep], limit_s: float, reports: dict[str, SafeRe
 
 def _attempt(step: SafeStep, limit_s: float) -> SafeReport:
     try:
-        report: SafeReport = within(limit_s, step.action, "safe()")
+        report: SafeReport = within(limit_s, step.action, "it")
         return replace(report, instrument=step.instrument)
-    except TimeoutError as error:
-        return SafeReport(step.instrument, False, (str(error),))
     except BaseException as error:  # a driver that breaks its promise must not keep the others from theirs
-        return SafeReport(step.instrument, False, (f"safe() failed: {error or type(error).__name__}",))
+        return SafeReport(step.instrument, False, (f"safe() failed: {str(error) or type(error).__name__}",))
 
 
 def _by_wire(steps: Iterable[SafeStep]) -> list[list[SafeStep]]:

@@ -1,7 +1,7 @@
 """Instruments for tests: a lamp whose light is a file, and a rogue that breaks every promise.
 
-A lamp shines while its file says "on". Every `safe()` leaves a line in the log beside it. A file `.stuck` beside
-it keeps the light on, a file `.broken` keeps it from being opened.
+A lamp shines while its file says "on". Every `safe()` leaves a line in the log beside it. A file `.stuck`
+beside it keeps the light on, a file `.broken` keeps it from being opened.
 """
 
 from __future__ import annotations

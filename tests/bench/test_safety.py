@@ -94,7 +94,7 @@ def test_one_that_hangs_and_one_that_raises_keep_nobody(instruments: dict[str, L
     reports = {report.instrument: report for report in make_safe(instruments, limit_s=0.2)}
     assert reports["lamp"].safe and not instruments["lamp"].parameters["emission"]()
     assert str(reports["raiser"]) == "raiser: NOT SAFE (safe() failed: the key is stuck)"
-    assert str(reports["hanger"]) == "hanger: NOT SAFE (safe(): no answer within 0.2 s)"
+    assert str(reports["hanger"]) == "hanger: NOT SAFE (safe() failed: it gave no answer within 0.2 s)"
 
 
 def test_a_stage_that_hangs_does_not_hold_up_the_next() -> None:
@@ -129,5 +129,5 @@ def test_within_gives_results_and_errors() -> None:
     assert within(DEADLINE_S, lambda: 3, "three") == 3
     with pytest.raises(ZeroDivisionError):
         within(DEADLINE_S, lambda: 1 / 0, "nothing")
-    with pytest.raises(TimeoutError, match=r"closing: no answer within 0\.05 s"):
+    with pytest.raises(TimeoutError, match=r"closing gave no answer within 0\.05 s"):
         within(0.05, threading.Event().wait, "closing")
