@@ -20,7 +20,7 @@ from typing import Any
 from labctl.bench.building import BenchError, build, resolve
 from labctl.bench.config import BenchConfig, load_bench
 from labctl.bench.guardian_client import Guardian
-from labctl.bench.heart import Heart, Kind
+from labctl.bench.heart import BeatingClock, Heart, Kind
 from labctl.bench.locks import Locks
 from labctl.bench.safety import STEP_LIMIT_S, make_safe, stage_of, within
 from labctl.bench.twin_client import AttachedTwin, TwinClock, TwinProcess, start_twin
@@ -214,8 +214,9 @@ def _empty_bench(
     if twin is not None:
         stack.callback(twin.close)
         twin.client.lease("bench")
-    clock = TwinClock(twin.client) if twin else WallClock()
-    bench = Bench(config, file, clock, twin, Heart(guardian))
+    heart = Heart(guardian)
+    clock = BeatingClock(TwinClock(twin.client) if twin else WallClock(), heart)
+    bench = Bench(config, file, clock, twin, heart)
     bench.addresses = resolve(config, str(file), twin.client.hello()["devices"] if twin else {})
     return bench
 

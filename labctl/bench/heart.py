@@ -26,16 +26,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from itertools import repeat
 from pathlib import Path
 from typing import Protocol
 
 from labctl.bench.page import Page
+from labctl.clock import Clock
 
 KILL_GRACE_S = 1.0
 """Wall time between a promise that was missed and the end of the process."""
 SILENCE_S = 5.0
 """A guardian that has not looked for this long is not there."""
 _LOOK_S = 0.05
+_SLEEP_S = 1.0
 
 
 class Kind(Enum):
@@ -160,3 +163,22 @@ class Heart:
             page.say_what(what)
         page.beat(due_s)
         self._what = what
+
+
+class BeatingClock:
+    """The clock of a watched bench: whoever waits by it, also a driver for the end of a move, beats meanwhile."""
+
+    def __init__(self, clock: Clock, heart: Heart) -> None:
+        self._clock = clock
+        self._heart = heart
+
+    def now(self) -> float:
+        """Bench time in s."""
+        return self._clock.now()
+
+    def sleep(self, seconds: float) -> None:
+        """Let bench time pass, in steps of at most `_SLEEP_S`, each with a promise of its own."""
+        whole, rest_s = divmod(max(seconds, 0.0), _SLEEP_S)
+        for step_s in (*repeat(_SLEEP_S, int(whole)), rest_s):
+            with self._heart.promise("waiting", _SLEEP_S + Kind.SLICE.default_s, Kind.SLICE):
+                self._clock.sleep(step_s)
