@@ -14,10 +14,11 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("signals, pseudo-terminals and /proc are needed", allow_module_level=True)
 
+from tests.kill.acknowledged import block_summary
+
 from labctl.store import RunWriter
 from labctl.timetags import TagBlock
 from tests.kill import latency, matrix
-from tests.kill.acknowledged import block_summary
 from tests.kill.disk import check_disk
 from tests.kill.trial import DEATHS, HANGS, KINDS, LIT, PHASES, Result, Trial, all_trials
 from tests.kill.victim import Orders
