@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint campaign clean
+.PHONY: demo test lint campaign bench kill-test kill-latency clean
 
 demo: $(VENV)/.demo
 	$(BIN)/labctl demo
@@ -21,6 +21,21 @@ SEEDS ?= 100
 campaign: $(VENV)/.demo
 	$(BIN)/python tests/campaigns/demo_pulls.py --seeds $(SEEDS)
 
+# what labctl costs, beside QCoDeS and bluesky (docs/benchmarks.md)
+TOPICS ?=
+BENCH_OPTIONS ?=
+bench: $(VENV)/.demo
+	$(BIN)/python -m benchmarks $(TOPICS) $(BENCH_OPTIONS)
+# every way to die in every phase of a run: is it dark afterwards, and is everything on disk?
+# (goes on where it was interrupted; about an hour of two cores for 20 repeats of each)
+REPEATS ?= 20
+kill-test: $(VENV)/.test
+	$(BIN)/python -m tests.kill.matrix --repeats $(REPEATS)
+
+# how soon it is dark, on a machine whose cores are all busy
+kill-latency: $(VENV)/.test
+	$(BIN)/python -m tests.kill.latency
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -33,4 +48,4 @@ $(VENV)/.test: pyproject.toml setup.py | $(BIN)/python
 	touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .venv-peers build *.egg-info

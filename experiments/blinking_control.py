@@ -73,7 +73,7 @@ class BlinkingControl(Experiment):
             for point in run.sweep("blocks", block=blocks):
                 mir_on = pattern[point.index]
                 run.switch(bench.mir_gate, mir_on)
-                bench.clock.sleep(SETTLE_S)
+                run.wait(SETTLE_S)
                 tags = run.acquire(bench.tagger, self.dwell, channels=[DET_A, DET_B, MIR_SYNC])
                 point.record(
                     mir_on=mir_on, rate=tags.rate(DET_A, DET_B), rate_error=tags.rate_error(DET_A, DET_B)

@@ -90,7 +90,7 @@ class DelayScan(Experiment):
                 reference=self.reference,
             ):
                 bench.delay.delay(point.delay)
-                bench.clock.sleep(SETTLE_S)
+                run.wait(SETTLE_S)
                 tags = run.acquire(bench.tagger, self.dwell, channels=[DET_A, DET_B, MIR_SYNC])
                 point.record(
                     rate=tags.rate(DET_A, DET_B),

@@ -8,18 +8,17 @@ its own never hides, and is never hidden by, the bundled one.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
 import os
 import sys
-import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from labctl.errors import LabctlError
+from labctl.errors import LabctlError, nearest
+from labctl.settings import load_settings
 
 SEARCH_PATH_VARIABLE = "LABCTL_PATH"
 
@@ -46,13 +45,7 @@ def bundled_configs() -> Path:
 def user_roots() -> list[Path]:
     """The user's own folders, first found first: the variable LABCTL_PATH, then `labctl.toml`."""
     roots = [Path(p) for p in os.environ.get(SEARCH_PATH_VARIABLE, "").split(os.pathsep) if p]
-    for folder in [Path.cwd(), *Path.cwd().parents]:
-        file = folder / "labctl.toml"
-        if file.is_file():
-            settings = tomllib.loads(file.read_text(encoding="utf-8"))
-            roots += [folder / entry for entry in settings.get("path", ["."])]
-            break
-    return roots
+    return roots + load_settings().roots
 
 
 def find_config(kind: str, name: str) -> Path:
@@ -137,14 +130,6 @@ def load_file(file: Path) -> ModuleType:
             raise BrokenModule(f"{file} cannot be loaded: {type(error).__name__}: {error}") from error
         raise
     return module
-
-
-def nearest(name: str, available: Any) -> str:
-    """`; did you mean 'x'? known: ...` for error messages."""
-    known = sorted(available)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    suggestion = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{suggestion} (known: {', '.join(known) or 'none'})"
 
 
 def _importable_as(name: str, file: Path) -> bool:

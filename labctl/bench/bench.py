@@ -1,13 +1,14 @@
 """A bench: connected instruments under the names of its file, and one safe state for all of them.
 
-Opening a bench starts its twin if it has one, opens every link in parallel, then builds and starts the
-instruments in the order of the file. Closing it makes everything safe first.
+Opening a bench starts its guardian, and its twin if it has one, locks every instrument, opens every link in
+parallel, then builds and starts the instruments in the order of the file. Closing it makes everything safe
+first; what could not be made safe is left to the guardian.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
+import multiprocessing
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,25 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labctl.bench.config import BenchConfig, InstrumentConfig, load_bench
+from labctl.bench.building import BenchError, build, resolve
+from labctl.bench.config import BenchConfig, load_bench
+from labctl.bench.guardian_client import Guardian
+from labctl.bench.heart import BeatingClock, Heart, Kind
+from labctl.bench.locks import Locks
+from labctl.bench.safety import STEP_LIMIT_S, make_safe, stage_of, within
 from labctl.bench.twin_client import AttachedTwin, TwinClock, TwinProcess, start_twin
 from labctl.clock import Clock, WallClock
 from labctl.errors import LabctlError
 from labctl.instruments.base import Identity, LabInstrument, SafeReport
 from labctl.instruments.capabilities import missing_members
-from labctl.loading import NotFound, find_config, load_object, nearest
-from labctl.quantities import parse_quantity
+from labctl.loading import find_config, load_object, nearest
 
 _log = logging.getLogger(__name__)
 _CONTROL_PORT = re.compile(r"[\w.-]+:\d+")
-_UNITS = {"s": "s", "m": "m", "w": "W", "j": "J", "v": "V", "k": "K", "hz": "Hz", "deg": "deg"}
-
-
-_NO_OPTIONS = {"self", "name", "address", "link", "clock"}
-
-
-class BenchError(LabctlError, RuntimeError):
-    """The bench cannot be opened, or lacks what is asked of it."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +51,23 @@ class Bench:
     """Instruments by name: `bench.power_meter`, or by role: `bench.role("delay", Delay)`."""
 
     def __init__(
-        self, config: BenchConfig, file: Path, clock: Clock, twin: TwinProcess | AttachedTwin | None
+        self,
+        config: BenchConfig,
+        file: Path,
+        clock: Clock,
+        twin: TwinProcess | AttachedTwin | None,
+        heart: Heart | None = None,
     ) -> None:
         self.config = config
         self.file = file
         self.clock = clock
         self.twin = twin
+        self.heart = heart or Heart()
         self.instruments: dict[str, LabInstrument] = {}
         self.identities: dict[str, Identity] = {}
-        self.opened: list[LabInstrument] = []  # all that hold a port, started or not
+        self.addresses: dict[str, str] = {}
+        self.opened: dict[str, LabInstrument] = {}  # all that hold a port, started or not
+        self.unsafe: list[str] = []  # what the last `safe` did not make safe
 
     def __getattr__(self, name: str) -> Any:
         instruments = self.__dict__.get("instruments", {})
@@ -92,8 +97,15 @@ class Bench:
                 )
 
     def safe(self) -> list[SafeReport]:
-        """Make every instrument safe, the last built first; a failure never keeps the others from it."""
-        return [_make_safe(instrument) for instrument in reversed(self.instruments.values())]
+        """Make every instrument safe: shutters, then emission, then the rest, each within 5 s of wall time.
+
+        Whatever one of them does, the others are made safe; see `labctl.bench.safety`.
+        """
+        opened = {name: self.opened[name] for name in self.config.instruments if name in self.opened}
+        self.unsafe = list(opened)
+        reports = make_safe(opened, uses={n: c.uses.values() for n, c in self.config.instruments.items()})
+        self.unsafe = [report.instrument for report in reports if not report.safe]
+        return reports
 
     def snapshot(self) -> dict[str, Any]:
         """The value of every parameter of every instrument, read now."""
@@ -108,27 +120,52 @@ class Bench:
         }
 
 
-def _make_safe(instrument: LabInstrument) -> SafeReport:
-    try:
-        return instrument.safe()
-    except (
-        Exception
-    ) as error:  # a driver that breaks its promise must not keep the others from their safe state
-        return SafeReport(instrument.name, False, (f"safe() failed: {error}",))
-
-
 @contextmanager
-def open_bench(name: str, twin: TwinOptions | None = None) -> Iterator[Bench]:
+def open_bench(name: str, twin: TwinOptions | None = None, guardian: bool = True) -> Iterator[Bench]:
     """Open the bench `name`; on leaving, by whatever way, everything is made safe and closed.
 
-    Raises NotFound, ConfigError, BenchError or InstrumentError, each naming what to do.
+    guardian: whether a second process watches over the bench, which only tests can do without.
+    Raises NotFound, ConfigError, BenchBusy, BenchError, GuardianError or InstrumentError, each naming what to
+    do.
     """
     config, file = load_bench(name)
+    multiprocessing.set_start_method("spawn", force=True)  # a forked child would hold our links and locks
     with ExitStack() as stack:
-        bench = _empty_bench(config, file, twin or TwinOptions(), stack)
-        _build_all(bench)
+        at_last = stack.enter_context(ExitStack())  # what the guardian may still need
+        watcher = Guardian(config) if guardian else None
+        leaving = _Leaving(watcher)
+        stack.callback(leaving.take_leave)
+        bench = leaving.bench = _empty_bench(config, file, twin or TwinOptions(), at_last, watcher)
+        stack.callback(_close_all, bench)
+        locks = Locks.acquire(bench.addresses)
+        at_last.callback(leaving.give_free, locks)
+        if watcher is not None:
+            control = bench.twin.control_address if bench.twin is not None else None
+            watcher.watch_over(bench.addresses, control, locks)
         stack.callback(bench.safe)
+        with bench.heart.promise("opening the bench", Kind.CONNECT.longest_s, Kind.CONNECT):
+            _build_all(bench)
+        if watcher is not None:
+            watcher.tell("built", stages={name: stage_of(i) for name, i in bench.opened.items()})
+            watcher.await_ready()
         yield bench
+
+
+class _Leaving:
+    """Taking leave of the guardian, which keeps the locks if there is something left for it to make safe."""
+
+    def __init__(self, guardian: Guardian | None) -> None:
+        self.bench: Bench | None = None
+        self._guardian = guardian
+        self._guardian_gone = True
+
+    def take_leave(self) -> None:
+        if self._guardian is not None:
+            unsafe = self.bench.unsafe if self.bench is not None else []
+            self._guardian_gone = self._guardian.take_leave(unsafe)
+
+    def give_free(self, locks: Locks) -> None:
+        (locks.release if self._guardian_gone else locks.leave)()
 
 
 @dataclass(frozen=True)
@@ -145,15 +182,18 @@ def check_bench(name: str) -> list[CheckLine]:
     """Connect to every instrument of a bench, one after the other, and report each one's state or why not."""
     config, file = load_bench(name)
     with ExitStack() as stack:
-        bench = _empty_bench(config, file, TwinOptions(), stack)
-        return [_check_one(bench, instrument) for instrument in config.instruments]
+        bench = _empty_bench(config, file, TwinOptions(), stack, None)
+        stack.callback(_close_all, bench)
+        return [_check_one(bench, instrument, stack) for instrument in config.instruments]
 
 
-def _check_one(bench: Bench, name: str) -> CheckLine:
+def _check_one(bench: Bench, name: str, stack: ExitStack) -> CheckLine:
     broken = [used for used in bench.config.instruments[name].uses.values() if used not in bench.instruments]
     if broken:
         return CheckLine(name, False, "", f"needs {', '.join(broken)}")
     try:
+        if name in bench.addresses:
+            stack.callback(Locks.acquire({name: bench.addresses[name]}).release)
         instrument = _build(bench, name)
         _start(bench, name, instrument)
         return CheckLine(name, True, str(bench.identities[name]), instrument.state_text())
@@ -161,29 +201,37 @@ def _check_one(bench: Bench, name: str) -> CheckLine:
         return CheckLine(name, False, "", " ".join(str(error).split()))
 
 
-def _empty_bench(config: BenchConfig, file: Path, options: TwinOptions, stack: ExitStack) -> Bench:
+def _empty_bench(
+    config: BenchConfig, file: Path, options: TwinOptions, stack: ExitStack, guardian: Guardian | None
+) -> Bench:
     """A bench without instruments yet; its twin starts while the drivers are being imported."""
+    companions = [guardian.pid] if guardian is not None else []
     with ThreadPoolExecutor(max_workers=1) as pool:
-        starting = pool.submit(_start_twin, config, options)
+        starting = pool.submit(_start_twin, config, options, companions)
         for instrument in config.instruments.values():
             _import_driver(instrument.driver)
-        process = starting.result()
-    if process is not None:
-        stack.callback(process.close)
-        process.client.lease("bench")
-    bench = Bench(config, file, TwinClock(process.client) if process else WallClock(), process)
-    stack.callback(_close_all, bench)
+        twin = starting.result()
+    if twin is not None:
+        stack.callback(twin.close)
+        twin.client.lease("bench")
+    heart = Heart(guardian)
+    clock = BeatingClock(TwinClock(twin.client) if twin else WallClock(), heart)
+    bench = Bench(config, file, clock, twin, heart)
+    bench.addresses = resolve(config, str(file), twin.client.hello()["devices"] if twin else {})
     return bench
 
 
-def _start_twin(config: BenchConfig, options: TwinOptions) -> TwinProcess | AttachedTwin | None:
+def _start_twin(
+    config: BenchConfig, options: TwinOptions, companions: list[int]
+) -> TwinProcess | AttachedTwin | None:
     if config.twin is None:
         return None
     if _CONTROL_PORT.fullmatch(config.twin):
         return AttachedTwin(config.twin)
     return start_twin(
-        find_config("twins", config.twin), seed=options.seed, overrides=options.overrides, speed=options.speed
-    )
+        find_config("twins", config.twin), seed=options.seed, overrides=options.overrides,
+        speed=options.speed, companions=companions,
+    )  # fmt: skip
 
 
 def _import_driver(spec: str) -> None:
@@ -204,33 +252,11 @@ def _build_all(bench: Bench) -> None:
 
 
 def _build(bench: Bench, name: str) -> LabInstrument:
-    config = bench.config.instruments[name]
-    try:
-        driver = load_object(config.driver)
-    except NotFound as error:
-        raise BenchError(f"{bench.file}: {name}: {error}") from error
-    arguments: dict[str, Any] = {k: bench.instruments[used] for k, used in config.uses.items()}
-    positional = [name] if config.address is None else [name, _resolve(bench, config)]
-    try:
-        options = {key: _si(key, value) for key, value in config.options.items()}
-        instrument = driver(*positional, clock=bench.clock, **arguments, **options)
-    except TypeError as error:
-        known = [p for p in inspect.signature(driver.__init__).parameters if p not in _NO_OPTIONS]
-        if not any(word in str(error) for word in ("unexpected keyword", "missing", "positional")):
-            raise
-        raise BenchError(
-            f"{bench.file}: {name}: {error}; options of {config.driver}: {', '.join(known) or 'none'}"
-        ) from error
-    if not isinstance(instrument, LabInstrument):
-        raise BenchError(f"{bench.file}: {name}: {config.driver} is not a LabInstrument")
-    bench.opened.append(instrument)
-    return instrument
-
-
-def _si(option: str, value: Any) -> Any:
-    """Text with a unit as a number, where the name of the option ends in the unit: `zero_s: 5 us`."""
-    unit = _UNITS.get(option.rpartition("_")[2])
-    return parse_quantity(value, unit) if unit and isinstance(value, str) else value
+    bench.opened[name] = build(
+        bench.config, name, str(bench.file),
+        address=bench.addresses.get(name), clock=bench.clock, instruments=bench.instruments,
+    )  # fmt: skip
+    return bench.opened[name]
 
 
 def _start(bench: Bench, name: str, instrument: LabInstrument) -> None:
@@ -238,25 +264,14 @@ def _start(bench: Bench, name: str, instrument: LabInstrument) -> None:
     bench.identities[name] = instrument.start(bench.config.instruments[name].identity)
 
 
-def _resolve(bench: Bench, config: InstrumentConfig) -> str:
-    address = config.address or ""
-    if not address.startswith("twin://"):
-        return address
-    assert bench.twin is not None
-    devices = bench.twin.client.hello()["devices"]
-    device = address.removeprefix("twin://")
-    if device not in devices:
-        raise BenchError(f"{bench.file}: the twin has no device {device!r}{nearest(device, devices)}")
-    return str(devices[device]["address"])
-
-
 def _close_all(bench: Bench) -> None:
-    """Close every instrument, even if one of them fails to."""
-    for instrument in reversed(bench.opened):
+    """Close every instrument, even if one of them fails to, or hangs."""
+    for name in reversed([name for name in bench.config.instruments if name in bench.opened]):
+        instrument = bench.opened[name]
         try:
-            instrument.close()
+            within(STEP_LIMIT_S, instrument.close, "closing")
         except Exception as error:
-            _log.error("%s could not be closed: %s", instrument.name, error)
+            _log.error("%s could not be closed: %s", name, error)
             LabInstrument.close(instrument)  # the port and the name at least
 
 

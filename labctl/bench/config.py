@@ -25,6 +25,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from labctl.bench.watch_config import DetectorGuardConfig, InterlockConfig, MonitorConfig
 from labctl.config_files import load_model
 from labctl.loading import find_config, nearest
 
@@ -58,6 +59,13 @@ class BenchConfig(BaseModel):
     )
     instruments: dict[str, InstrumentConfig]
     roles: dict[str, str] = Field(default_factory=dict, description="role: instrument, where names differ")
+    kept_warm: dict[str, str] = Field(
+        default_factory=dict,
+        description="laser: shutter that blocks its light; a pause closes the shutter and leaves the laser on",
+    )
+    monitors: list[MonitorConfig] = Field(default_factory=list, description="values to record from time to time")
+    interlocks: list[InterlockConfig] = Field(default_factory=list, description="conditions on values")
+    detector_guard: DetectorGuardConfig | None = Field(None, description="largest count rate of the detectors")
     values: dict[str, float] = Field(default_factory=dict, description="calibrated numbers of this bench, SI")
 
     @model_validator(mode="after")
@@ -76,6 +84,9 @@ class BenchConfig(BaseModel):
         for role, name in self.roles.items():
             if name not in self.instruments:
                 raise ValueError(f"role {role!r} is given to {name!r}{nearest(name, self.instruments)}")
+        for name in (*self.kept_warm, *self.kept_warm.values()):
+            if name not in self.instruments:
+                raise ValueError(f"kept_warm names {name!r}{nearest(name, self.instruments)}")
         return self
 
 

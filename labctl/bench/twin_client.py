@@ -296,13 +296,15 @@ def start_twin(
     search_path: Sequence[str | Path] = (),
     orphan_s: float = 600.0,
     end_with_parent: bool = True,
+    companions: Sequence[int] = (),
     module: str = "labctl.twin",
 ) -> TwinProcess:
     """Start a twin and wait until it serves.
 
     `overrides` replace values of the file, e.g. {"world.dot.tau_x_s": 2.1e-8}; `search_path` are folders with
     the user's own simulators; `module` is what `python -m` runs. With `end_with_parent` the twin ends soon
-    after this process, without it after `orphan_s` with no client.
+    after this process and its `companions` (process numbers) are gone and nobody is connected, without it
+    after `orphan_s` with no client.
     Raises TwinError with its reason when it cannot start as it is configured, and with the last lines of its
     log when it dies or takes longer than 60 s.
     """
@@ -310,7 +312,8 @@ def start_twin(
     command += ["--orphan-s", str(orphan_s)]
     command += ["--seed", str(seed)] if seed is not None else []
     command += ["--speed", str(speed)] if speed is not None else []
-    command += ["--parent-pid", str(os.getpid())] if end_with_parent else []
+    for pid in (os.getpid(), *companions) if end_with_parent else ():
+        command += ["--parent-pid", str(pid)]
     for path, value in (overrides or {}).items():
         command += ["--set", f"{path}={json.dumps(value)}"]
     child = subprocess.Popen(

@@ -15,7 +15,7 @@ def main() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     try:
-        app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except LabctlError as error:
         if os.environ.get("LABCTL_DEBUG"):
             raise
@@ -31,6 +31,7 @@ def main() -> None:
         if os.environ.get("LABCTL_DEBUG"):
             raise
         _leave(f"internal error: {type(error).__name__}: {error} (LABCTL_DEBUG=1 shows where)", 1)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _leave(message: str, code: int) -> None:

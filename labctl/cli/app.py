@@ -67,6 +67,10 @@ def run(
     out: Out = Path("runs"),
     speed: Speed = None,
     twin_set: TwinSet = None,
+    operator: Annotated[str, typer.Option("--operator", help="Who measures.")] = "",
+    sample: Annotated[str, typer.Option("--sample", help="What is measured.")] = "",
+    position: Annotated[str, typer.Option("--position", help="Where on the sample.")] = "",
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A word to find the run by.")] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only rehearse on a twin: limits, time, disk, counts and errors."),
@@ -79,8 +83,8 @@ def run(
     """Run one experiment on a bench and analyse it.
 
     Leaves HDF5 file, figure and estimates in a folder below --out. Ctrl-C once stops after the present
-    point, twice stops now; either way all emission is switched off
-    and the file is completed.
+    point, twice stops now; either way all emission is switched off and the file is completed. Three times
+    ends the program on the spot: its guardian makes everything safe, and `labctl resume` goes on.
     """
     if dry_run:
         from labctl.cli.dry_run import forecast_run
@@ -93,10 +97,14 @@ def run(
     if scale is not None:
         raise typer.BadParameter("--scale shortens a dry run; add --dry-run")
     from labctl.cli.runs import run_experiment
+    from labctl.settings import load_settings
 
+    labels = load_settings().run.replaced(
+        operator=operator, sample=sample, position=position, tags=tuple(tag or ())
+    )
     run_experiment(
         experiment, bench, settings=set_ or [], seed=seed, as_json=json, root=out, speed=speed,
-        twin_settings=twin_set or [],
+        twin_settings=twin_set or [], labels=labels,
     )  # fmt: skip
 
 
@@ -207,6 +215,137 @@ def analyze(
         file, pair=pair, window=window, bin_=bin_, pulsed=pulsed, store=store, figure=figure,
         as_json=json, root=out,
     )  # fmt: skip
+
+
+hook = typer.Typer(help="The command that labctl.toml names for what happens to runs.", rich_markup_mode=None)
+app.add_typer(hook, name="hook")
+
+
+@hook.callback()
+def _hook() -> None:
+    """Without it typer would take the only command for the whole group."""
+
+
+@hook.command("test")
+def hook_test(json: Json = False) -> None:
+    """Call the command of labctl.toml with the event `test` and say what came of it."""
+    from labctl.cli.hooks import try_hook
+
+    try_hook(as_json=json)
+
+
+LiveRun = Annotated[
+    str | None, typer.Argument(metavar="RUN", help="Folder or name of a run; the newest that lives.")
+]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it is recorded.")]
+
+
+@app.command()
+def pause(
+    run: LiveRun = None,
+    now: Annotated[bool, typer.Option("--now", help="Do not wait for the end of the point.")] = False,
+    keep_light: Annotated[
+        bool, typer.Option("--keep-light", help="Leave shutters and outputs as they are.")
+    ] = False,
+    reason: Reason = "",
+    json: Json = False,
+    out: Out = Path("runs"),
+) -> None:
+    """Pause a live run.
+
+    After the present point, or at once with --now; an acquisition that is cut goes on later. The
+    shutters are closed and the outputs blanked meanwhile.
+    """
+    from labctl.cli.control import pause_run
+
+    pause_run(run, root=out, now=now, keep_light=keep_light, reason=reason, as_json=json)
+
+
+@app.command("continue")
+def continue_(
+    run: LiveRun = None, reason: Reason = "", json: Json = False, out: Out = Path("runs")
+) -> None:
+    """Let a paused run go on."""
+    from labctl.cli.control import command_run
+
+    command_run("continue", run, root=out, reason=reason, as_json=json)
+
+
+@app.command()
+def stop(run: LiveRun = None, reason: Reason = "", json: Json = False, out: Out = Path("runs")) -> None:
+    """Stop a live run after the present point."""
+    from labctl.cli.control import command_run
+
+    command_run("stop", run, root=out, reason=reason, as_json=json)
+
+
+@app.command()
+def abort(run: LiveRun = None, reason: Reason = "", json: Json = False, out: Out = Path("runs")) -> None:
+    """Stop a live run now; the point in hand is given up."""
+    from labctl.cli.control import command_run
+
+    command_run("abort", run, root=out, reason=reason, as_json=json)
+
+
+@app.command()
+def note(
+    run: RunName,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What is worth remembering.")],
+    json: Json = False,
+    out: Out = Path("runs"),
+) -> None:
+    """Write a note into a run."""
+    from labctl.cli.control import command_run
+
+    command_run("note", run, root=out, reason=text, as_json=json)
+
+
+@app.command()
+def status(run: LiveRun = None, json: Json = False, out: Out = Path("runs")) -> None:
+    """Show which runs live, and how they are."""
+    from labctl.cli.control import show_status
+
+    show_status(run, root=out, as_json=json)
+
+
+Force = Annotated[bool, typer.Option("--force", help="Go on although something differs; it is recorded.")]
+
+
+@app.command()
+def resume(
+    run: RunName, force: Force = False, json: Json = False, out: Out = Path("runs"), speed: Speed = None
+) -> None:
+    """Go on with a run that was cut off, aborted or failed.
+
+    Committed points are passed over, a cut acquisition is completed. Refuses, saying what differs, when
+    bench, instruments, code or parameters are not as they were.
+    """
+    from labctl.cli.resume import resume_run
+
+    resume_run(run, root=out, force=force, speed=speed, as_json=json)
+
+
+@app.command()
+def extend(
+    run: RunName,
+    live_time: Annotated[str, typer.Option("--live-time", help='What to add, as in "200 s".')],
+    acquisition: Annotated[
+        str | None, typer.Option("--acquisition", help="Its label or sweep; that with the most live time.")
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+    out: Out = Path("runs"),
+    speed: Speed = None,
+) -> None:
+    """Add live time to a finished run.
+
+    Makes a new run that begins with everything the old one holds; the old one stays as it is.
+    """
+    from labctl.cli.resume import extend_run
+
+    extend_run(
+        run, live_time=live_time, label=acquisition, root=out, force=force, speed=speed, as_json=json
+    )
 
 
 @app.command()

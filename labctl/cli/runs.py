@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
 from pydantic import ValidationError
 
 from labctl.bench.bench import TwinOptions
@@ -22,8 +23,10 @@ from labctl.loading import nearest
 from labctl.quantities import format_quantity
 from labctl.runs.execute import Outcome, analyse_run, estimate_rows, execute, find_experiment
 from labctl.runs.experiment import Experiment
+from labctl.settings import RunSettings
 from labctl.store import RunData, finish_journal, list_runs, open_run
 
+ABORTED_EXIT_CODE = 130
 _BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 
 
@@ -41,6 +44,7 @@ def run_experiment(
     root: Path,
     speed: float | None,
     twin_settings: list[str],
+    labels: RunSettings,
 ) -> None:
     """Validate, run, analyse, print. Nothing is connected or written before the input is valid."""
     experiment = make_experiment(name, settings)
@@ -51,7 +55,7 @@ def run_experiment(
     twin = TwinOptions(seed=seed, overrides=parse_twin_settings(twin_settings), speed=speed)
     outcome = execute(
         experiment, bench, root=root, twin=twin, progress=terminal_progress(quiet=as_json),
-        command=shlex.join(["labctl", *sys.argv[1:]]),
+        command=shlex.join(["labctl", *sys.argv[1:]]), labels=labels,
     )  # fmt: skip
     report(outcome, as_json=as_json)
 
@@ -109,7 +113,13 @@ def terminal_progress(*, quiet: bool) -> Any:
 
 
 def report(outcome: Outcome, *, as_json: bool) -> None:
-    """Print what a run found and where it is."""
+    """Print what a run found and where it is; a run that was stopped ends the program with code 130."""
+    _print_outcome(outcome, as_json=as_json)
+    if outcome.status == "abort":  # so that `labctl run a && labctl run b` does not go on to b
+        raise typer.Exit(ABORTED_EXIT_CODE)
+
+
+def _print_outcome(outcome: Outcome, *, as_json: bool) -> None:
     rows = estimate_rows(outcome.analysis, outcome.truth) if outcome.analysis else []
     if as_json:
         print_json(_outcome_json(outcome, rows))

@@ -69,7 +69,11 @@ class ParameterInfo:
 
 
 class Experiment(BaseModel):
-    """Base class of experiments; see the module docstring."""
+    """Base class of experiments; see the module docstring.
+
+    resumable: False for one whose course depends on what a repeated `run` would not find again.
+    settle_after_light_s: bench time that the sample needs after a pause, when the light is on again.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -77,6 +81,8 @@ class Experiment(BaseModel):
     roles: ClassVar[dict[str, type]]
     records: ClassVar[dict[str, str]] = {}
     default_plot: ClassVar[DefaultPlot | None] = None
+    resumable: ClassVar[bool] = True
+    settle_after_light_s: ClassVar[float] = 0.0
 
     def run(self, run: Run) -> None:
         """Carry the experiment out on `run.bench`."""

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
 import re
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -16,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
@@ -28,12 +21,12 @@ from .finish import complete, fold_resumable
 from .folder import JOURNAL, FolderLock, find_run, make_folder, sync_folder
 from .journal import Journal, Kind
 from .nexus import RESERVED
+from .provenance import machine_header
 from .tags import TagEncoder
 
 SCHEMA_VERSION = 1
 STATUSES = ("success", "abort", "fail")
 Value = float | int | str | bool | np.generic
-_PACKAGES = ("numpy", "scipy", "numba", "h5py", "hdf5plugin", "qcodes", "pyvisa", "pyserial", "pydantic")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -70,7 +63,8 @@ class RunWriter:
         directory = make_folder(Path(root), experiment, now.astimezone())
         lock = FolderLock(directory)
         writer = cls(lock, Journal(directory / JOURNAL, **journal_options), TagEncoder())
-        writer._append(Kind.HEADER, {**header, **_machine_header(experiment, now)})
+        told = {**header, "schema_version": SCHEMA_VERSION}
+        writer._append(Kind.HEADER, {**told, **machine_header(experiment, now)})
         writer.flush(durable=True)
         sync_folder(directory)
         return writer
@@ -243,41 +237,3 @@ def _plain(name: str, value: Any) -> float | int | str:
     if isinstance(plain, str) and re.search("[\0\ud800-\udfff]", plain):
         raise ValueError(f"value {name!r}: HDF5 text holds no NUL and no half characters; remove them")
     return plain
-
-
-def _machine_header(experiment: str, now: datetime) -> dict[str, Any]:
-    return {
-        "experiment": experiment,
-        "schema_version": SCHEMA_VERSION,
-        "uuid": str(uuid4()),
-        "start_time": now.isoformat(),
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "platform": platform.platform(),
-        "versions": {"python": sys.version.split()[0], **_package_versions()},
-        "git_commit": _git_commit(Path(__file__).resolve().parents[2]),
-    }
-
-
-def _package_versions() -> dict[str, str]:
-    from labctl import __version__
-
-    versions = {"labctl": __version__}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _git_commit(checkout: Path) -> str | None:
-    """The commit (with "-dirty") of the checkout that this code runs from, None outside of one."""
-    if not (checkout / ".git").exists():
-        return None
-    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

@@ -58,12 +58,12 @@ def main(arguments: Sequence[str] | None = None, build: Builder = build_bench) -
     )
     try:
         bench = build(options.config, options.seed, dict(options.set))
-        process = RunningTwin(bench, Terms(options.speed, options.orphan_s, options.parent_pid))
+        process = RunningTwin(bench, Terms(options.speed, options.orphan_s, tuple(options.parent_pid)))
     except Exception as error:
         _log.error("the twin cannot start: %s", error, exc_info=options.log_level == "DEBUG")
         sys.stdout.write(json.dumps({"error": _reason(error)}) + "\n")
         return 2
-    end_on_signals(process, has_parent=options.parent_pid is not None)
+    end_on_signals(process, has_parent=bool(options.parent_pid))
     process.run()
     return 0
 
@@ -78,7 +78,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--speed", type=float, help="world s per wall s; default: as fast as computed")
     parser.add_argument("--orphan-s", type=float, default=600.0, help="end after so long without a client")
-    parser.add_argument("--parent-pid", type=int, help="end when this process is gone")
+    parser.add_argument(
+        "--parent-pid", type=int, action="append", default=[], metavar="PID",
+        help="end when all processes given so are gone and nobody is connected",
+    )  # fmt: skip
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
 

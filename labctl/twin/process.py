@@ -1,5 +1,5 @@
 """The twin as a process: a world and its instruments put on the network, kept until somebody says shutdown,
-the process that started it is gone, or nobody has been connected for a long time.
+the processes that need it are gone, or nobody has been connected for a long time.
 """
 
 from __future__ import annotations
@@ -46,12 +46,13 @@ class Terms:
     """How long the twin lives and how fast its time runs.
 
     `speed` in world s per wall s, None: as fast as computed, and standing still without an owner.
-    `orphan_s` wall time without any client after which the process ends. `parent_pid`: ends with it.
+    `orphan_s` wall time without any client after which the process ends. `parent_pids`: the processes that
+    need it; when all are gone and nobody is connected, it ends.
     """
 
     speed: float | None = None
     orphan_s: float = 600.0
-    parent_pid: int | None = None
+    parent_pids: tuple[int, ...] = ()
 
 
 class RunningTwin:
@@ -112,11 +113,12 @@ class RunningTwin:
         return reason
 
     def _reason_to_end(self) -> str | None:
-        if self._presence.absent_s() > self._terms.orphan_s:
+        absent_s = self._presence.absent_s()
+        if absent_s > self._terms.orphan_s:
             return f"no client for {self._terms.orphan_s:g} s"
-        pid = self._terms.parent_pid
-        if pid is not None and not process_alive(pid):
-            return f"the process {pid} that started it is gone"
+        parents = self._terms.parent_pids
+        if parents and absent_s > 0 and not any(process_alive(pid) for pid in parents):
+            return f"the process {parents[0]} that started it is gone"
         return None
 
 

@@ -1,28 +1,27 @@
-"""What to scan: the points of one axis, written so that people and files can read them.
+"""The values of one scanned quantity, written so that people and files can read them.
 
 `log(1 ns, 400 ns, 12)`, `linear(0 ns, 100 ns, 11)`, `points(1 ns, 2 ns, 5 ns)`, and sums of these
 such as `points(0.3 ns) + log(1 ns, 390 ns, 19)`. An axis is lazy and knows its length without making
-its points; the order in which a run visits them (shuffled, with reference points) is `visits`.
+its points.
 """
 
 from __future__ import annotations
 
 import math
-import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from labctl.errors import LabctlError
-from labctl.quantities import QuantityError, exact_quantity, format_quantity, parse_quantity
+from labctl.quantities import exact_quantity, format_quantity, parse_quantity
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
 
 
 class SweepError(LabctlError, ValueError):
-    """A text that is not an axis."""
+    """An axis or a scan that cannot be."""
 
 
 @dataclass(frozen=True)
@@ -177,36 +176,3 @@ class AxisOf:
 
 
 TimeAxis = Annotated[Axis, AxisOf("s")]
-
-
-@dataclass(frozen=True)
-class Visit:
-    """One stop of a scan: which point of the axis, or a reference point (index -1)."""
-
-    index: int
-    reference: bool = False
-
-
-def visits(n: int, *, shuffle: bool = False, seed: int = 0, reference_every: int = 0) -> list[Visit]:
-    """The order in which `n` points are visited.
-
-    shuffle: random order from `seed`. reference_every: a reference point before every so many points,
-    and one at the end, so that every point lies between two references.
-    """
-    order = list(range(n))
-    if shuffle:
-        random.Random(seed).shuffle(order)
-    stops: list[Visit] = []
-    for position, index in enumerate(order):
-        if reference_every and position % reference_every == 0:
-            stops.append(Visit(-1, reference=True))
-        stops.append(Visit(index))
-    if reference_every:
-        stops.append(Visit(-1, reference=True))
-    return stops
-
-
-__all__ = [
-    "Axis", "AxisOf", "Linear", "Log", "Points", "QuantityError", "SweepError", "TimeAxis", "Visit",
-    "parse_axis", "visits",
-]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Scan axes: text, values, order of visits."""
+"""Scan axes: text and values."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from labctl.sweeps import Axis, Linear, Log, Points, SweepError, TimeAxis, Visit, parse_axis, visits
+from labctl.sweeps import Axis, Linear, Log, Points, SweepError, TimeAxis, parse_axis
 
 
 def test_log_axis_has_exact_ends_and_equal_ratios():
@@ -61,17 +61,6 @@ def test_field_round_trip_through_json():
     model = Model(delays="log(1 ns, 4 ns, 3)")
     assert Model.model_validate_json(model.model_dump_json()) == model
     assert list(Model(delays=["1 ns", 2e-9]).delays) == [1e-9, 2e-9]
-
-
-@given(st.integers(1, 40), st.integers(0, 7), st.integers(0, 5))
-def test_every_point_is_visited_once_and_lies_between_references(n, every, seed):
-    order = visits(n, shuffle=True, seed=seed, reference_every=every)
-    assert sorted(v.index for v in order if not v.reference) == list(range(n))
-    assert order == visits(n, shuffle=True, seed=seed, reference_every=every)
-    if every:
-        assert order[0] == order[-1] == Visit(-1, reference=True)
-        gaps = [i for i, v in enumerate(order) if v.reference]
-        assert max(b - a for a, b in pairwise(gaps)) <= every + 1
 
 
 def test_an_index_outside_is_an_error():

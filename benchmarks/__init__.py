@@ -1,0 +1,1 @@
+"""What labctl costs, beside its peers; `python -m benchmarks` prints it. See docs/benchmarks.md."""

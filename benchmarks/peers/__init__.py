@@ -1,0 +1,1 @@
+"""What labctl is compared with: one script per peer, and the environments that peers run in."""

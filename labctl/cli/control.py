@@ -1,0 +1,68 @@
+"""`labctl pause`, `continue`, `stop`, `abort`, `note` and `status`: what is asked of a run that lives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labctl.cli.output import print_json, print_table, print_text
+from labctl.cli.progress import story
+from labctl.cli.runs import find_run
+from labctl.runs.remote import Kind, RemoteError, Reply, ask_status, live_runs, send_command
+
+_ASKED: dict[Kind, str] = {
+    "pause": "asked to pause after the present point",
+    "pause_now": "asked to pause now",
+    "continue": "asked to go on",
+    "stop": "asked to stop after the present point",
+    "abort": "asked to stop now",
+    "note": "noted",
+}
+
+
+def command_run(kind: Kind, run: str | None, *, root: Path, reason: str, as_json: bool) -> None:
+    """Send a command to a run, the newest that lives if none is named. Raises RemoteError."""
+    folder = _folder(run, root)
+    _report(folder, kind, send_command(folder, kind, reason), as_json)
+
+
+def pause_run(
+    run: str | None, *, root: Path, now: bool, keep_light: bool, reason: str, as_json: bool
+) -> None:
+    """Pause a run, after the present point or now, with the light off unless it shall stay on."""
+    folder = _folder(run, root)
+    if keep_light:
+        send_command(folder, "keep_light", reason)
+    kind: Kind = "pause_now" if now else "pause"
+    _report(folder, kind, send_command(folder, kind, reason), as_json)
+
+
+def show_status(run: str | None, *, root: Path, as_json: bool) -> None:
+    """Print how a run is, or all that live if none is named."""
+    replies = live_runs(root) if run is None else {(folder := find_run(run, root)): ask_status(folder)}
+    if as_json:
+        print_json({"runs": [_as_json(folder, reply) for folder, reply in replies.items()]})
+    elif not replies:
+        print_text(f"no run lives in {root}")
+    else:
+        rows = [[folder.name, reply.state, story(reply.details)] for folder, reply in replies.items()]
+        print_table("", ["run", "state", ""], rows)
+
+
+def _folder(run: str | None, root: Path) -> Path:
+    if run is not None:
+        return find_run(run, root)
+    live = live_runs(root)
+    if not live:
+        raise RemoteError(f"no run lives in {root}; name its folder, or give the folder of runs with --out")
+    return next(iter(live))
+
+
+def _report(folder: Path, kind: Kind, reply: Reply, as_json: bool) -> None:
+    if as_json:
+        print_json(_as_json(folder, reply) | {"asked": kind})
+    else:
+        print_text(f"{folder.name}: {_ASKED[kind]} (it was {reply.state})")
+
+
+def _as_json(folder: Path, reply: Reply) -> dict[str, object]:
+    return {"run": str(folder), "state": reply.state, **reply.details}

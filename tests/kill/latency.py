@@ -1,0 +1,129 @@
+"""How soon it is dark: a serial series of trials on a machine whose cores are all busy.
+
+    make kill-latency
+
+Death (SIGKILL, a crash, `_exit`) to dark: p99 <= 0.5 s, worst <= 2 s. Hang (a deadlock, a call that holds the
+interpreter, SIGSTOP) to dark: at most 0.5 s beyond the time by which the engine had promised its next beat.
+Times are of the wall, to the first look through the control port (every 4 ms) that finds no light.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle, product
+from pathlib import Path
+
+from tests.kill.matrix import failures, present_commit, results_file, run_all
+from tests.kill.trial import DEATHS, HANGS, LIT, Result, Trial
+
+DEATH_P99_S = 0.5
+DEATH_WORST_S = 2.0
+HANG_BEYOND_LIMIT_S = 0.5
+DEATHS_PER_HANG = 3
+
+
+def series(count: int) -> list[Trial]:
+    """Three deaths to each hang, over all phases with light."""
+    dying, hanging = cycle(product(LIT, DEATHS)), cycle(product(LIT, HANGS))
+    cells = [next(hanging if n % (DEATHS_PER_HANG + 1) == DEATHS_PER_HANG else dying) for n in range(count)]
+    return [Trial(kind, phase, repeat) for repeat, (phase, kind) in enumerate(cells)]
+
+
+@contextmanager
+def busy_cores() -> Iterator[None]:
+    """One process per core that computes all the time."""
+    command = [sys.executable, "-c", "while True: pass"]
+    spinners = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+
+
+def quantile(values: Sequence[float], fraction: float) -> float:
+    """The smallest value that at least this fraction does not exceed."""
+    return sorted(values)[max(0, math.ceil(fraction * len(values)) - 1)]
+
+
+def distribution(title: str, values: Sequence[float]) -> str:
+    """One line of a distribution in ms."""
+    if not values:
+        return f"{title}: no trials\n"
+    shown = [
+        *((f"p{round(100 * q)}", quantile(values, q)) for q in (0.5, 0.9, 0.99)),
+        ("worst", max(values)),
+    ]
+    return f"{title} ({len(values)}): " + ", ".join(f"{name} {1e3 * v:.0f} ms" for name, v in shown) + "\n"
+
+
+def histogram(values: Sequence[float], bins: int = 12) -> str:
+    """The same as bars; the last bin ends at the worst."""
+    if not values:
+        return ""
+    low, width = min(values), max((max(values) - min(values)) / bins, 1e-3)
+    counts = [0] * bins
+    for value in values:
+        counts[min(int((value - low) / width), bins - 1)] += 1
+    return "".join(
+        f"    {1e3 * (low + n * width):7.0f} ms {count:4d} {'#' * count}\n" for n, count in enumerate(counts)
+    )
+
+
+def deaths(results: Sequence[Result]) -> list[float]:
+    """Death to dark, s; a trial that did not get dark counts as infinite."""
+    return [_or_never(r.dark_s) for r in results if r.trial.kind in DEATHS]
+
+
+def hangs(results: Sequence[Result]) -> list[float]:
+    """Hang to dark minus the promised limit, s."""
+    return [_or_never(r.dark_s - r.limit_s) for r in results if r.trial.kind in HANGS]
+
+
+def _or_never(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def verdict(dying: Sequence[float], hanging: Sequence[float]) -> list[str]:
+    """Which limits were not kept."""
+    broken = []
+    if dying and quantile(dying, 0.99) > DEATH_P99_S:
+        broken.append(f"death to dark: p99 above {DEATH_P99_S:g} s")
+    if dying and max(dying) > DEATH_WORST_S:
+        broken.append(f"death to dark: worst above {DEATH_WORST_S:g} s")
+    if hanging and max(hanging) > HANG_BEYOND_LIMIT_S:
+        broken.append(f"hang to dark: more than {HANG_BEYOND_LIMIT_S:g} s beyond its limit")
+    return broken
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--count", type=int, default=200, help="trials, one after the other")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/kill-latency"), help="where results are kept"
+    )
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    results_file(options.folder).unlink(missing_ok=True)
+    with busy_cores():
+        results = run_all(series(options.count), options.folder.resolve(), present_commit())
+    dying, hanging = deaths(results), hangs(results)
+    broken = verdict(dying, hanging)
+    sys.stdout.write(failures(results))
+    sys.stdout.write(distribution("death to dark", dying) + histogram(dying))
+    sys.stdout.write(distribution("hang to dark, beyond its limit", hanging) + histogram(hanging))
+    sys.stdout.write("".join(f"{text}\n" for text in broken) or "all limits are kept\n")
+    return 0 if not broken and all(result.passed for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

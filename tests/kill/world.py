@@ -1,0 +1,68 @@
+"""The bench that is left behind: one long-lived twin, a bench file for it, and a look at its light."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from labctl.bench.twin_client import TwinClient, TwinProcess, start_twin
+from labctl.loading import find_config
+
+LIGHT = ("vis_photons_at_sample_per_s", "mir_field_mv_cm", "mir_reaches_sample", "diode_fires", "cw_emits")
+AT_SAMPLE = LIGHT[:3]
+POLL_S = 0.004
+
+
+class World:
+    """A twin for many trials, one after the other; replaced by a new one when a trial left light on."""
+
+    def __init__(self, folder: Path, seed: int = 0) -> None:
+        self._folder = folder
+        self._seed = seed
+        folder.mkdir(parents=True, exist_ok=True)
+        self._twin: TwinProcess
+        self._start()
+
+    @property
+    def bench_file(self) -> Path:
+        """The bench `sim_dot`, attached to this twin."""
+        return self._folder / "bench.yaml"
+
+    @property
+    def client(self) -> TwinClient:
+        """Its control port, on connections of the harness's own."""
+        return self._twin.client
+
+    def renew(self) -> None:
+        """A new twin in the place of one that is not as it was."""
+        self.close()
+        self._start()
+
+    def close(self) -> None:
+        """End the twin."""
+        self._twin.close()
+
+    def light(self) -> dict[str, Any]:
+        """What shines now, by name; empty when it is dark."""
+        state = self.client.truth()["state"]
+        return {name: state[name] for name in LIGHT if state[name]}
+
+    def await_dark(self, limit_s: float) -> float | None:
+        """The time (monotonic) at which no light was left; None if some still is after `limit_s`."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            asked = time.monotonic()
+            if not self.light():
+                return asked
+            time.sleep(POLL_S)
+        return None
+
+    def _start(self) -> None:
+        self._twin = start_twin(find_config("twins", "sim_dot"), seed=self._seed)
+        yaml = YAML()
+        bench = yaml.load(find_config("benches", "sim_dot"))
+        bench["twin"] = self._twin.control_address
+        yaml.dump(bench, self.bench_file)
