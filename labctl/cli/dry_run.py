@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from labctl.cli.output import print_json, print_table, print_text, with_error
 from labctl.cli.runs import make_experiment, parse_twin_settings, terminal_progress
 from labctl.forecast import DryRun, Forecast, default_scale, dry_run
+
+_FILES = 2
+"""The journal and the file that is made from it exist together for a moment."""
 
 
 def forecast_run(
@@ -31,14 +35,25 @@ def forecast_run(
     )  # fmt: skip
     forecast = dry_run(wanted, terminal_progress(quiet=as_json))
     free_bytes = _free_bytes(root)
+    problems = list(_problems(forecast, root, free_bytes))
     if as_json:
-        print_json(asdict(forecast) | {"free_bytes": free_bytes})
+        print_json(asdict(forecast) | {"free_bytes": free_bytes, "problems": problems})
     else:
         _print(forecast, root, free_bytes)
-    if forecast.problem:
-        place = f" ({forecast.problem_place})" if forecast.problem_place else ""
-        sys.stderr.write(f"labctl: the run would stop: {forecast.problem}{place}\n")
+    if problems:
+        sys.stderr.write(f"labctl: the run would stop: {'; '.join(problems)}\n")
         sys.exit(2)
+
+
+def _problems(forecast: Forecast, root: Path, free_bytes: int) -> Iterator[str]:
+    if forecast.problem:
+        yield f"{forecast.problem} ({forecast.problem_place})" if forecast.problem_place else forecast.problem
+    needed_bytes = _FILES * forecast.disk_bytes
+    if needed_bytes > free_bytes:
+        yield (
+            f"it needs {_bytes(needed_bytes)} with its journal, but {_bytes(free_bytes)} are free in {root}; "
+            "make room or name another folder with --out"
+        )
 
 
 def _free_bytes(root: Path) -> int:
@@ -90,7 +105,6 @@ def _needs(forecast: Forecast, root: Path, free_bytes: int) -> list[list[str]]:
         ["wall time on real instruments", _duration(forecast.wall_time_s)],
         ["of which commands", f"{commands} in {forecast.link_time_s:.2f} s, {per_point_s:.3f} s per point"],
         ["disk need", f"{_bytes(forecast.disk_bytes)}{per_tag}; {_bytes(free_bytes)} are free in {root}"],
-        ["problem", f"{forecast.problem} {forecast.problem_place}" if forecast.problem else "none found"],
     ]
 
 
