@@ -241,7 +241,7 @@ def _wrong_words(trial: Trial, code: int | None, folder: Path) -> list[str]:
 
 
 def _exit_codes(trial: Trial) -> set[int]:
-    """0 done, 1 an internal error, 2 an error, 130 stopped; the guardian may have to end what is asked thrice."""
+    """0 done, 1 internal error, 2 error, 130 stopped; the guardian may have to end what is asked thrice."""
     if trial.kind == "sigint3":
         return {130, -signal.SIGKILL} | ({0} if trial.phase in ("finalising", "shutting_down") else set())
     if trial.kind in RAISING:
