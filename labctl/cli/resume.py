@@ -36,7 +36,7 @@ def extend_run(
     speed: float | None,
     as_json: bool,
 ) -> None:
-    """Add live time to one acquisition of a finished run, in a new run that begins with all of the old one."""
+    """Add live time to an acquisition of a finished run, in a new run that begins with all of the old."""
     data = open_run(find_run(name, root))
     if data.status != "success":
         raise CannotResume(

@@ -28,6 +28,7 @@ from labctl.runs.supervision import RunStopped, Supervisor
 from labctl.runs.watch_setup import make_detector_guard, make_watchman
 from labctl.settings import RunSettings, load_settings
 from labctl.store import RunWriter
+from labctl.store.calibrations import CalibrationStore, Chosen, choose_calibrations
 from labctl.store.provenance import machine_header, run_metadata
 
 _log = logging.getLogger(__name__)
@@ -111,7 +112,11 @@ def take_run(
         open_bench(bench_name, twin) as bench,
     ):
         bench.require(experiment.roles)
+        calibrations = _calibrations(experiment, bench, root)
+        for warning in calibrations.warnings:
+            watcher.say(f"warning: {warning}")
         header = _header(experiment, bench, twin, command, labels or load_settings().run)
+        header["calibrations"] = calibrations.used
         writer = _open_writer(root, experiment, header, continuation)
         bench.heart.record_in(writer.directory)
         opened.append(bench)
@@ -294,6 +299,12 @@ def _open_writer(
         "extended" if extended else "resumed", continuation.past.bench_time_s, differences=found, now=now
     )
     return writer
+
+
+def _calibrations(experiment: Experiment, bench: Bench, root: Path) -> Chosen:
+    identities = {name: str(identity) for name, identity in bench.identities.items()}
+    store, name = CalibrationStore(root), bench.config.bench
+    return choose_calibrations(store, name, experiment.calibrations, identities, datetime.now(UTC))
 
 
 def _slice_s(bench: Bench, twin: TwinOptions) -> float:
