@@ -26,7 +26,6 @@ from typing import Any, Literal, get_args
 from unicodedata import category
 
 from labctl.errors import LabctlError
-from labctl.store import list_runs
 
 Kind = Literal["pause", "pause_now", "continue", "stop", "abort", "note", "keep_light"]
 CONTROL_FILE = "control.json"
@@ -132,10 +131,10 @@ def ask_status(run_folder: Path, *, limit_s: float = _CLIENT_LIMIT_S) -> Reply:
 def live_runs(root: Path) -> dict[Path, Reply]:
     """The runs under `root` that answer, newest first, and how each one is."""
     replies = {}
-    for info in list_runs(root):
-        if (info.path / CONTROL_FILE).exists():
-            with suppress(RemoteError):  # the file of a run that was killed
-                replies[info.path] = ask_status(info.path)
+    files = root.glob(f"????-??-??/*/{CONTROL_FILE}")
+    for folder in sorted((file.parent for file in files), key=lambda f: f.parts[-2:], reverse=True):
+        with suppress(RemoteError):  # the file of a run that was killed
+            replies[folder] = ask_status(folder)
     return replies
 
 
