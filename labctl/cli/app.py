@@ -343,9 +343,9 @@ def note(
     out: Out = Path("runs"),
 ) -> None:
     """Write a note into a run."""
-    from labctl.cli.control import command_run
+    from labctl.cli.control import write_note
 
-    command_run("note", run, root=out, reason=text, as_json=json)
+    write_note(run, text, root=out, as_json=json)
 
 
 @app.command()

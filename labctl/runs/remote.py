@@ -48,6 +48,10 @@ class RemoteError(LabctlError):
     """A command that did not reach a run, or was refused by it."""
 
 
+class NoLiveRun(RemoteError):
+    """There is no process behind the run any more."""
+
+
 class BadRequest(RemoteError):
     """A line that is not a command to this run."""
 
@@ -212,7 +216,7 @@ def _ask(run_folder: Path, kind: str, reason: str, limit_s: float) -> Reply:
             connection.sendall(_line({"token": token, "kind": kind, "reason": reason}))
             reply = json.loads(_read_line(connection, _MAX_REPLY, deadline_s))
     except ConnectionRefusedError as error:
-        raise RemoteError(f"{run_folder}: the run is not alive any more; {_ADVICE}") from error
+        raise NoLiveRun(f"{run_folder}: the run is not alive any more; {_ADVICE}") from error
     except (OSError, ValueError) as error:
         raise RemoteError(f"{run_folder}: no answer from the run ({error}); try again") from error
     if not isinstance(reply, dict) or "state" not in reply:
@@ -227,7 +231,7 @@ def _address(run_folder: Path) -> tuple[int, str]:
         content = json.loads(file.read_bytes())
         return int(content["port"]), str(content["token"])
     except FileNotFoundError as error:
-        raise RemoteError(f"{run_folder}: no run lives here; {_ADVICE}") from error
+        raise NoLiveRun(f"{run_folder}: no run lives here; {_ADVICE}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RemoteError(f"{file}: cannot be read ({error}); {_ADVICE}") from error
 
