@@ -35,6 +35,12 @@ class _Parent:
     def advance(self, seconds: float, rates: dict[str, float]) -> None:
         self.tell("advance", seconds, rates)
 
+    def points(self, done: int, total: int) -> None:
+        self.tell("points", done, total)
+
+    def state(self, text: str) -> None:
+        self.tell("state", text)
+
     def say(self, text: str) -> None:
         self.tell("say", text)
 

@@ -21,7 +21,8 @@ from .snapshots import Reading, readings
 AuditedRun = Any
 AuditEntry = Any
 Instant = tuple[float, float]
-"""Bench time, and wall time where it stands still, both in s."""
+"""Wall time, and bench time where that did not move, both in s. Wall time leads because it goes on through
+a run that was interrupted, while the clock of a bench may begin anew."""
 _BEFORE_ALL = (-math.inf, -math.inf)
 _EVENT_FIELDS = ("kind", "bench_time_s", "wall_time_s")
 
@@ -93,8 +94,8 @@ def explain(data: AuditedRun, point: PointName) -> Explanation:
     timed = [*_sets(data, begin, row.at), *_events(data, begin, row.at)]
     steps = [step for _, step in sorted(timed, key=lambda item: item[0])]
     steps += [_acquisition(data, acquisition) for acquisition in _acquisitions(data, row)]
-    steps.append(Step("commit", row.at[0], "committed", row.shown))
-    begin_s = None if begin is _BEFORE_ALL else begin[0]
+    steps.append(Step("commit", row.bench_time_s, "committed", row.shown))
+    begin_s = None if begin is _BEFORE_ALL else begin[1]
     return Explanation(row.sweep, row.index, row.attempt, begin_s, steps, _settings(data, row.at))
 
 
@@ -108,6 +109,10 @@ class _Row:
     units: dict[str, str]
 
     @property
+    def bench_time_s(self) -> float:
+        return self.at[1]
+
+    @property
     def shown(self) -> dict[str, Any]:
         return {name: [value, self.units.get(name, "")] for name, value in self.values.items()}
 
@@ -117,9 +122,9 @@ def _rows(data: AuditedRun) -> Iterator[_Row]:
         columns, units = data.rows(sweep), data.units(sweep)
         recorded = [name for name in columns if name not in ROW_COLUMNS]
         fixed = zip(*(columns[name].tolist() for name in ROW_COLUMNS), strict=True)
-        for number, (index, attempt, time_s, wall_s) in enumerate(fixed):
+        for number, (index, attempt, bench_s, wall_s) in enumerate(fixed):
             values = {name: _plain(columns[name][number]) for name in recorded}
-            yield _Row(sweep, index, attempt, (time_s, wall_s), values, units)
+            yield _Row(sweep, index, attempt, (wall_s, bench_s), values, units)
 
 
 def _plain(value: Any) -> Any:
@@ -157,7 +162,7 @@ def _trail(data: AuditedRun) -> list[AuditEntry]:
 
 
 def _instant(entry: AuditEntry) -> Instant:
-    return entry.bench_time_s, entry.wall_time_s
+    return entry.wall_time_s, entry.bench_time_s
 
 
 def _sets(data: AuditedRun, begin: Instant, end: Instant) -> Iterator[tuple[Instant, Step]]:
@@ -174,10 +179,10 @@ def _sets(data: AuditedRun, begin: Instant, end: Instant) -> Iterator[tuple[Inst
 
 def _events(data: AuditedRun, begin: Instant, end: Instant) -> Iterator[tuple[Instant, Step]]:
     for event in data.events:
-        at = event["bench_time_s"], event["wall_time_s"]
+        at = event["wall_time_s"], event["bench_time_s"]
         if begin < at <= end:
             fields = {name: value for name, value in event.items() if name not in _EVENT_FIELDS}
-            yield at, Step("event", at[0], event["kind"], fields)
+            yield at, Step("event", event["bench_time_s"], event["kind"], fields)
 
 
 def _acquisitions(data: AuditedRun, row: _Row) -> list[Acquisition]:

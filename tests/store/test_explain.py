@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def run(tmp_path: Path) -> Run:
     audit = []
     for place, index in enumerate((2, 0, 1)):
         begin_s = 10.0 * place
-        audit.append(Entry(begin_s + 1, begin_s + 1, "delay", "delay", index * 1e-9))
+        audit.append(Entry(begin_s + 1, time.time(), "delay", "delay", index * 1e-9))
         writer.event("switch", begin_s + 2, instrument="gate", on=True)
         number = writer.begin_acquisition({1: "A", 2: "B", 4: "C", -5: "D"}, "delays", index, begin_s + 3)
         writer.tags(number, make_block(index, 100))
@@ -93,7 +94,7 @@ def test_the_first_point_begins_with_the_run(run: Run) -> None:
 
 
 def test_settings_are_the_last_of_each_parameter_up_to_the_commit(run: Run) -> None:
-    gate = Entry(0.5, 0.5, "gate", "open", True)
+    gate = Entry(0.5, 0.0, "gate", "open", True)
     found = explain(replace(run, audit=[gate, *run.audit]), parse_point("delays:0"))
     assert [(s.instrument, s.value, s.unit, s.bench_time_s) for s in found.settings] == [
         ("delay", 0.0, "s", 11.0),
@@ -101,10 +102,10 @@ def test_settings_are_the_last_of_each_parameter_up_to_the_commit(run: Run) -> N
     ]
 
 
-def test_where_bench_time_stands_still_wall_time_orders(run: Run) -> None:
-    rows = run.data.rows("delays")
-    before = float(rows["wall_time"][0])
-    audit = [Entry(10.0, before - 1, "gate", "open", True), Entry(10.0, before + 1e-6, "gate", "open", False)]
+def test_wall_time_orders_where_the_clock_of_the_bench_began_anew(run: Run) -> None:
+    before_s, commit_s = run.data.rows("delays")["wall_time"][:2].tolist()
+    middle_s = 0.5 * (before_s + commit_s)
+    audit = [Entry(0.1, middle_s, "gate", "open", False), Entry(99.0, before_s - 1, "gate", "open", True)]
     found = explain(replace(run, audit=audit), parse_point("delays:0"))
     assert [step.fields["new"] for step in found.steps if step.kind == "set"] == [False]
 
