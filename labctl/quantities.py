@@ -98,6 +98,18 @@ def parse_quantity(text: str | float | int, unit: str) -> float:
     return float(Decimal(number) * dimension.units[written])
 
 
+def any_quantity(text: str) -> tuple[float, str]:
+    """The SI value of a quantity of whatever dimension, and the SI unit of that dimension.
+
+    Raises QuantityError when `text` is none.
+    """
+    match = _NUMBER.match(text)
+    units = [symbol for symbol, d in _DIMENSIONS.items() if match and match[2] in d.units]
+    if not units:
+        raise QuantityError(f"{text!r} is not a quantity; write for example '30 s', '5 mW' or '0.3'")
+    return parse_quantity(text, units[0]), units[0]
+
+
 def format_quantity(value: float, unit: str, digits: int = 4) -> str:
     """`value` (SI) as text in the handiest unit of its dimension: 6.5e-9, "s" -> "6.5 ns"."""
     dimension = _DIMENSIONS.get(unit)

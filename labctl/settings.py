@@ -34,6 +34,12 @@ FILE = "labctl.toml"
 HookEvent = Literal["done", "fail", "abort", "trip", "low_disk", "guardian"]
 
 
+def check_tag(tag: str) -> None:
+    """ValueError for a text that cannot be a tag of a run."""
+    if not tag or tag != "".join(tag.split()) or tag[0] in "+-":
+        raise ValueError(f"tag {tag!r}: a tag is one word that begins neither with + nor with -")
+
+
 class SettingsError(LabctlError, ValueError):
     """A `labctl.toml` that cannot be used; the message names the file and the setting."""
 
@@ -54,8 +60,7 @@ class RunSettings(_Section):
     @classmethod
     def _check_tags(cls, tags: tuple[str, ...]) -> tuple[str, ...]:
         for tag in tags:
-            if not tag or tag != "".join(tag.split()) or tag[0] in "+-":
-                raise ValueError(f"tag {tag!r}: a tag is one word that begins neither with + nor with -")
+            check_tag(tag)
         return tuple(dict.fromkeys(tags))
 
     def replaced(

@@ -61,11 +61,15 @@ class BenchConfig(BaseModel):
     roles: dict[str, str] = Field(default_factory=dict, description="role: instrument, where names differ")
     kept_warm: dict[str, str] = Field(
         default_factory=dict,
-        description="laser: shutter that blocks its light; a pause closes the shutter and leaves the laser on",
+        description="laser: shutter that blocks its light; a pause closes that and leaves the laser on",
     )
-    monitors: list[MonitorConfig] = Field(default_factory=list, description="values to record from time to time")
+    monitors: list[MonitorConfig] = Field(
+        default_factory=list, description="values to record from time to time"
+    )
     interlocks: list[InterlockConfig] = Field(default_factory=list, description="conditions on values")
-    detector_guard: DetectorGuardConfig | None = Field(None, description="largest count rate of the detectors")
+    detector_guard: DetectorGuardConfig | None = Field(
+        None, description="largest count rate of the detectors"
+    )
     values: dict[str, float] = Field(default_factory=dict, description="calibrated numbers of this bench, SI")
 
     @model_validator(mode="after")

@@ -166,7 +166,7 @@ class Heart:
 
 
 class BeatingClock:
-    """The clock of a watched bench: whoever waits by it, also a driver for the end of a move, beats meanwhile."""
+    """The clock of a watched bench: whoever waits by it, also a driver for the end of a move, beats on."""
 
     def __init__(self, clock: Clock, heart: Heart) -> None:
         self._clock = clock

@@ -217,6 +217,54 @@ def analyze(
     )  # fmt: skip
 
 
+@app.command()
+def runs(
+    experiment: Annotated[str, typer.Option("--experiment", help="Only runs of this experiment.")] = "",
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="CONDITION", help="A parameter with its unit: --where 'dwell>10 s'"),
+    ] = None,
+    since: Annotated[str, typer.Option("--since", metavar="DATE", help="Begun on this day or later.")] = "",
+    until: Annotated[str, typer.Option("--until", metavar="DATE", help="Begun on this day or before.")] = "",
+    sample: Annotated[str, typer.Option("--sample", help="Only of this sample.")] = "",
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Only with this tag.")] = None,
+    status: Annotated[str, typer.Option("--status", help="success, abort, fail, recovered, ...")] = "",
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="WORDS", help="All these words in title, notes, tags, ..."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="The newest so many; 0 for all.")] = 50,
+    json: Json = False,
+    out: Out = Path("runs"),
+) -> None:
+    """Find runs, the newest first.
+
+    All conditions must hold; --where, --tag and --text may be given several times.
+    """
+    from labctl.cli.catalogue import show_runs
+
+    show_runs(
+        root=out, as_json=json, experiment=experiment, sample=sample, status=status, tags=tag or [],
+        text=text or [], where=where or [], since=since, until=until, limit=limit,
+    )  # fmt: skip
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def tag(
+    run: RunName,
+    tags: Annotated[list[str], typer.Argument(metavar="+TAG|-TAG...", help="Tags to add and to remove.")],
+    json: Json = False,
+    out: Out = Path("runs"),
+) -> None:
+    """Give a run tags, and take them away: labctl tag last +good -check.
+
+    The tags are kept beside the run; its file is not changed.
+    """
+    from labctl.cli.catalogue import tag_run
+
+    tag_run(run, tags, root=out, as_json=json)
+
+
 hook = typer.Typer(help="The command that labctl.toml names for what happens to runs.", rich_markup_mode=None)
 app.add_typer(hook, name="hook")
 
@@ -295,9 +343,9 @@ def note(
     out: Out = Path("runs"),
 ) -> None:
     """Write a note into a run."""
-    from labctl.cli.control import command_run
+    from labctl.cli.control import write_note
 
-    command_run("note", run, root=out, reason=text, as_json=json)
+    write_note(run, text, root=out, as_json=json)
 
 
 @app.command()

@@ -7,7 +7,16 @@ from pathlib import Path
 from labctl.cli.output import print_json, print_table, print_text
 from labctl.cli.progress import story
 from labctl.cli.runs import find_run
-from labctl.runs.remote import Kind, RemoteError, Reply, ask_status, live_runs, send_command
+from labctl.runs.remote import (
+    Kind,
+    NoLiveRun,
+    RemoteError,
+    Reply,
+    ask_status,
+    live_runs,
+    send_command,
+)
+from labctl.store import add_note, open_run
 
 _ASKED: dict[Kind, str] = {
     "pause": "asked to pause after the present point",
@@ -34,6 +43,19 @@ def pause_run(
         send_command(folder, "keep_light", reason)
     kind: Kind = "pause_now" if now else "pause"
     _report(folder, kind, send_command(folder, kind, reason), as_json)
+
+
+def write_note(run: str, text: str, *, root: Path, as_json: bool) -> None:
+    """Write a note into a run that lives, or beside one that is over."""
+    folder = find_run(run, root)
+    try:
+        _report(folder, "note", send_command(folder, "note", text), as_json)
+    except NoLiveRun:
+        add_note(folder, text)
+        if as_json:
+            print_json({"run": str(folder), "asked": "note", "state": open_run(folder).status})
+        else:
+            print_text(f"{folder.name}: noted")
 
 
 def show_status(run: str | None, *, root: Path, as_json: bool) -> None:

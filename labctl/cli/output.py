@@ -14,14 +14,14 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, default=str))  # noqa: T201
 
 
-def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table for people."""
+def print_table(title: str, columns: list[str], rows: list[list[str]], *, unbroken: int = 0) -> None:
+    """A table for people; text in the first `unbroken` columns is not folded, so that it can be copied."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=number < unbroken)
     for row in rows:
         table.add_row(*row)
     Console().print(table)

@@ -1,4 +1,4 @@
-"""`labctl resume` and `labctl extend`: go on with a run that was cut off, or add live time to a finished one."""
+"""`labctl resume` and `labctl extend`: go on with a run that was cut off, or add to a finished one."""
 
 from __future__ import annotations
 
@@ -27,21 +27,34 @@ def resume_run(name: str, *, root: Path, force: bool, speed: float | None, as_js
 
 
 def extend_run(
-    name: str, *, live_time: str, label: str | None, root: Path, force: bool, speed: float | None, as_json: bool
+    name: str,
+    *,
+    live_time: str,
+    label: str | None,
+    root: Path,
+    force: bool,
+    speed: float | None,
+    as_json: bool,
 ) -> None:
-    """Add live time to one acquisition of a finished run, in a new run that begins with all that the old one holds."""
+    """Add live time to an acquisition of a finished run, in a new run that begins with all of the old."""
     data = open_run(find_run(name, root))
     if data.status != "success":
-        raise CannotResume(f"{data.directory} ended with {data.status!r}; finish it with `labctl resume` first")
+        raise CannotResume(
+            f"{data.directory} ended with {data.status!r}; finish it with `labctl resume` first"
+        )
     extra_s = parse_quantity(live_time, "s")
     if extra_s <= 0:
         raise ParameterError(f"--live-time {live_time}: must be positive")
     chosen = label or _longest(data)
     known = list(dict.fromkeys(item.sweep for item in data.acquisitions))
     if chosen not in known:
-        raise ParameterError(f"{data.directory} has no acquisition {chosen!r}; it has {', '.join(known) or 'none'}")
+        raise ParameterError(
+            f"{data.directory} has no acquisition {chosen!r}; it has {', '.join(known) or 'none'}"
+        )
     extra = {chosen: extra_s / sum(item.sweep == chosen for item in data.acquisitions)}
-    _go_on(data, Continuation(data.directory, Past.of(data, extend=chosen), extra, force), root, speed, as_json)
+    _go_on(
+        data, Continuation(data.directory, Past.of(data, extend=chosen), extra, force), root, speed, as_json
+    )
 
 
 def _longest(data: RunData) -> str:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from labctl.bench.bench import TwinOptions
 from labctl.bench.config import load_bench
 from labctl.cli.output import estimate_table, print_json, print_table, print_text
+from labctl.cli.recovery import recover_dead_run, recover_dead_runs
 from labctl.config_files import first_message
 from labctl.errors import LabctlError
 from labctl.loading import nearest
@@ -141,16 +142,20 @@ def _print_outcome(outcome: Outcome, *, as_json: bool) -> None:
 def find_run(name: str, root: Path) -> Path:
     """The folder of a run given as a path, as its name, the end of its name, or `last`.
 
-    Raises ParameterError with what there is.
+    A run whose process died is completed first. Raises ParameterError with what there is.
     """
-    if Path(name).exists():
-        return Path(name)
+    path = Path(name)
+    if path.exists():
+        folder = path if path.is_dir() else path.parent
+        recover_dead_run(folder)
+        return folder
+    recover_dead_runs(root)
     runs = [info.path for info in list_runs(root)]
     if not runs:
         raise ParameterError(f"no runs in {root}; give the folder with --out, or make one with `labctl demo`")
     if name == "last":
         return runs[0]
-    matching = [run for run in runs if name in (run.name, run.name.rpartition("_")[2])]
+    matching = [run for run in runs if f"_{run.name}".endswith(f"_{name}")]
     if not matching:
         raise ParameterError(
             f"no run named {name!r} in {root}{nearest(name, [run.name for run in runs[:20]])}"

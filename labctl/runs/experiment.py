@@ -71,6 +71,7 @@ class ParameterInfo:
 class Experiment(BaseModel):
     """Base class of experiments; see the module docstring.
 
+    calibrations: those that its analysis uses, by name; a missing or stale one is a warning before the run.
     resumable: False for one whose course depends on what a repeated `run` would not find again.
     settle_after_light_s: bench time that the sample needs after a pause, when the light is on again.
     """
@@ -80,6 +81,7 @@ class Experiment(BaseModel):
     name: ClassVar[str]
     roles: ClassVar[dict[str, type]]
     records: ClassVar[dict[str, str]] = {}
+    calibrations: ClassVar[tuple[str, ...]] = ()
     default_plot: ClassVar[DefaultPlot | None] = None
     resumable: ClassVar[bool] = True
     settle_after_light_s: ClassVar[float] = 0.0

@@ -27,8 +27,8 @@ HAND_OVER_EXIT_CODE = 130
 class Requests:
     """Stop and pause requests, and the queue of commands from other processes; any thread may ask.
 
-    stop_level: 0 not at all, AFTER_POINT or NOW. pause: "" not at all, else why; `pause_now` does not wait for
-    the end of the point.
+    stop_level: 0 not at all, AFTER_POINT or NOW. pause: "" not at all, else why; `pause_now` does not wait
+    for the end of the point.
     """
 
     def __init__(self) -> None:

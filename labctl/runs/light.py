@@ -32,8 +32,8 @@ class _Lit:
 class Light:
     """All that the run has switched on.
 
-    record: called with (kind, **fields) for every switching. kept_warm: laser -> shutter that blocks its light;
-    a pause leaves such a laser on if this shutter is in scope too, and closes the shutter.
+    record: called with (kind, **fields) for every switching. kept_warm: laser -> shutter that blocks its
+    light; a pause leaves such a laser on if this shutter is in scope too, and closes the shutter.
     """
 
     def __init__(self, record: Callable[..., None], kept_warm: Mapping[str, str] | None = None) -> None:

@@ -32,7 +32,7 @@ class Past:
 
     @classmethod
     def of(cls, data: RunData, *, extend: str = "") -> Past:
-        """The past that a run on disk is; the points of the sweep `extend` are to be taken on, as if not committed."""
+        """The past that a run on disk is; the points of the sweep `extend` are to be taken on."""
         kept = {_place(item): item for item in data.acquisitions}
         spoilt = [item for item in data.all_acquisitions if item.discarded]
         attempts: dict[tuple[str, int], int] = {}

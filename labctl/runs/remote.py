@@ -26,7 +26,6 @@ from typing import Any, Literal, get_args
 from unicodedata import category
 
 from labctl.errors import LabctlError
-from labctl.store import list_runs
 
 Kind = Literal["pause", "pause_now", "continue", "stop", "abort", "note", "keep_light"]
 CONTROL_FILE = "control.json"
@@ -47,6 +46,10 @@ _log = logging.getLogger(__name__)
 
 class RemoteError(LabctlError):
     """A command that did not reach a run, or was refused by it."""
+
+
+class NoLiveRun(RemoteError):
+    """There is no process behind the run any more."""
 
 
 class BadRequest(RemoteError):
@@ -132,10 +135,10 @@ def ask_status(run_folder: Path, *, limit_s: float = _CLIENT_LIMIT_S) -> Reply:
 def live_runs(root: Path) -> dict[Path, Reply]:
     """The runs under `root` that answer, newest first, and how each one is."""
     replies = {}
-    for info in list_runs(root):
-        if (info.path / CONTROL_FILE).exists():
-            with suppress(RemoteError):  # the file of a run that was killed
-                replies[info.path] = ask_status(info.path)
+    files = root.glob(f"????-??-??/*/{CONTROL_FILE}")
+    for folder in sorted((file.parent for file in files), key=lambda f: f.parts[-2:], reverse=True):
+        with suppress(RemoteError):  # the file of a run that was killed
+            replies[folder] = ask_status(folder)
     return replies
 
 
@@ -213,7 +216,7 @@ def _ask(run_folder: Path, kind: str, reason: str, limit_s: float) -> Reply:
             connection.sendall(_line({"token": token, "kind": kind, "reason": reason}))
             reply = json.loads(_read_line(connection, _MAX_REPLY, deadline_s))
     except ConnectionRefusedError as error:
-        raise RemoteError(f"{run_folder}: the run is not alive any more; {_ADVICE}") from error
+        raise NoLiveRun(f"{run_folder}: the run is not alive any more; {_ADVICE}") from error
     except (OSError, ValueError) as error:
         raise RemoteError(f"{run_folder}: no answer from the run ({error}); try again") from error
     if not isinstance(reply, dict) or "state" not in reply:
@@ -228,7 +231,7 @@ def _address(run_folder: Path) -> tuple[int, str]:
         content = json.loads(file.read_bytes())
         return int(content["port"]), str(content["token"])
     except FileNotFoundError as error:
-        raise RemoteError(f"{run_folder}: no run lives here; {_ADVICE}") from error
+        raise NoLiveRun(f"{run_folder}: no run lives here; {_ADVICE}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RemoteError(f"{file}: cannot be read ({error}); {_ADVICE}") from error
 

@@ -1,9 +1,9 @@
 """What an experiment uses: switch, sweep, acquire, wait and record, and be stopped, paused and resumed.
 
-A point is committed when its block ends without an exception. The engine looks up at the borders of points and
-at least every 100 ms of wall time inside waits, never inside an instrument transaction; there it obeys
-requests, watches what is to be watched, and tells the guardian that it lives. Records go one way:
-engine -> store and progress; nobody is waited for.
+A point is committed when its block ends without an exception. The engine looks up at the borders of points
+and at least every 100 ms of wall time inside waits, never inside an instrument transaction; there it obeys
+requests, watches what is to be watched, and tells the guardian that it lives. Records go one way: engine ->
+store and progress; nobody is waited for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from labctl.runs.interrupts import AFTER_POINT
 from labctl.runs.light import Light
 from labctl.runs.past import Past, Place
 from labctl.runs.settle import Steady, ramp_steps
-from labctl.runs.supervision import RunStopped, Supervisor
+from labctl.runs.supervision import Supervisor
 from labctl.runs.timebase import TimeBase
 from labctl.store import RunWriter
 from labctl.sweeps import Axis, Scan, axis, visits
@@ -121,12 +121,13 @@ class Run:
         reference: float | Mapping[str, float] | None = None,
         **axes: Axis,
     ) -> Iterator[Point]:
-        """Visit the points of a scan, or of one axis; each is committed when its block ends without an exception.
+        """Visit the points of a scan, or of one axis; each is committed when its block ends without an
+        exception.
 
-        reference_every: take a reference point, at the axis value (or values) `reference`, before every so many
-        points and at the end; it has an index behind those of the scan. A point that was spoilt (the
-        detector guard tripped) is not committed and visited again. Points that a resumed run had
-        committed already are passed over. Raises PointSpoilt, RunStopped.
+        reference_every: take a reference point, at the axis value (or values) `reference`, before every so
+        many points and at the end; it has an index behind those of the scan. A point that was spoilt (the
+        detector guard tripped) is not committed and visited again. Points that a resumed run had committed
+        already are passed over. Raises PointSpoilt, RunStopped.
         """
         if scan is None:
             ((axis_name, values),) = axes.items()
@@ -203,9 +204,9 @@ class Run:
         """Take tags of `channels` for `dwell_s`; they flow into the accumulators and into the store.
 
         label: name in the file of an acquisition outside a sweep. When the run is paused or suspended on the
-        way, the block in hand is dropped and taken again after it. When the detector guard trips, the acquisition ends
-        early and the point is spoilt. A resumed run replays what had been recorded of this acquisition.
-        Raises RunStopped and the tagger's errors.
+        way, the block in hand is dropped and taken again after it. When the detector guard trips, the
+        acquisition ends early and the point is spoilt. A resumed run replays what had been recorded of this
+        acquisition. Raises RunStopped and the tagger's errors.
         """
         place = self._next_place(label)
         dwell_ps = round((dwell_s + self._extra_live_s.get(place[0], 0.0)) * 1e12)
@@ -232,7 +233,12 @@ class Run:
         return Taking(number, dwell_ps, channels, accumulators)
 
     def _replayed(
-        self, number: int, place: Place, dwell_ps: int, channels: list[int], accumulators: tuple[Accumulator, ...]
+        self,
+        number: int,
+        place: Place,
+        dwell_ps: int,
+        channels: list[int],
+        accumulators: tuple[Accumulator, ...],
     ) -> Taking:
         taking = Taking(number, dwell_ps, channels, accumulators)
         with self.supervisor.heart.promise("replaying", kind=Kind.COMPILE):
@@ -250,7 +256,7 @@ class Run:
         )
 
     def _stream(self, tagger: Any, taking: Taking) -> None:
-        """Take blocks until the acquisition is complete, or the light is taken away, or the point is spoilt."""
+        """Take blocks until the acquisition is complete, the light is taken away, or the point is spoilt."""
         heart = self.supervisor.heart
         past = self._past
         base = self._time_bases.setdefault(tagger.name, TimeBase(past.end_ps, past.epoch, past.bench_time_s))
@@ -316,18 +322,19 @@ class Run:
         """
         steady = Steady(target, tolerance, hold_s, deadline_s, what or "the reading")
         while not steady.reached(read(), self._now_s()):
-            self.wait(poll_s)
+            if self.supervisor.wait(poll_s):
+                steady.restart()
         return steady.last
 
     def ramp(self, parameter: Any, target: float, rate: float, *, period_s: float = 0.1) -> None:
-        """Set `parameter` from where it is to `target` in steps, at `rate` per s of bench time; may be interrupted."""
+        """Set `parameter` from where it is to `target` in steps, at `rate` per s of bench time."""
         for value in ramp_steps(float(parameter()), target, rate, period_s):
             parameter(value)
             if value != target:
                 self.wait(period_s)
 
     def busy(self, what: str, limit_s: float) -> AbstractContextManager[None]:
-        """Declare a long computation or transaction of the experiment's own, which takes at most `limit_s`."""
+        """Declare a long computation of the experiment's own, which takes at most `limit_s` of wall time."""
         return self.supervisor.heart.promise(what, limit_s)
 
     # -- records -------------------------------------------------------------------------------------------
@@ -361,4 +368,3 @@ def _reference_values(scan: Scan, reference: float | Mapping[str, float] | None)
         return {name: float(reference[name]) for name in scan.names}
     (name,) = scan.names
     return {name: float(reference or 0.0)}
-

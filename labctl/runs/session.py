@@ -26,8 +26,9 @@ from labctl.runs.run import Run
 from labctl.runs.states import State
 from labctl.runs.supervision import RunStopped, Supervisor
 from labctl.runs.watch_setup import make_detector_guard, make_watchman
-from labctl.store import RunWriter
 from labctl.settings import RunSettings, load_settings
+from labctl.store import RunWriter
+from labctl.store.calibrations import CalibrationStore, Chosen, choose_calibrations
 from labctl.store.provenance import machine_header, run_metadata
 
 _log = logging.getLogger(__name__)
@@ -71,8 +72,9 @@ class Taken:
 class Continuation:
     """A run that goes on, and what it had reached.
 
-    directory: of the interrupted run, or of the finished one that gets more live time, if there is `extra_live_s` (by
-    label or sweep). force: go on although bench, code or configuration differ, and record what does.
+    directory: of the interrupted run, or of the finished one that gets more live time, if there is
+    `extra_live_s` (by label or sweep). force: go on although bench, code or configuration differ, and record
+    what does.
     """
 
     directory: Path
@@ -97,8 +99,9 @@ def take_run(
 
     root: folder that collects runs. labels: what the user says of the run (operator, sample, position, tags).
     on_open: called with the open bench before the run begins. continuation: the run that goes on.
-    A stop request gives the status "abort"; an exception is recorded as "fail" and raised again after everything is
-    safe and the file is complete. Raises CannotResume when what goes on would not be the same run.
+    A stop request gives the status "abort"; an exception is recorded as "fail" and raised again after
+    everything is safe and the file is complete. Raises CannotResume when what goes on would not be the same
+    run.
     """
     twin = twin or TwinOptions()
     watcher: Progress = progress or Silent()
@@ -109,7 +112,11 @@ def take_run(
         open_bench(bench_name, twin) as bench,
     ):
         bench.require(experiment.roles)
+        calibrations = _calibrations(experiment, bench, root)
+        for warning in calibrations.warnings:
+            watcher.say(f"warning: {warning}")
         header = _header(experiment, bench, twin, command, labels or load_settings().run)
+        header["calibrations"] = calibrations.used
         writer = _open_writer(root, experiment, header, continuation)
         bench.heart.record_in(writer.directory)
         opened.append(bench)
@@ -177,7 +184,8 @@ class _Session:
         except Exception as error:
             status, reason = "fail", f"{type(error).__name__}: {error}"
             raise ExperimentFailed(
-                f"{self._experiment.name} failed with {reason}; what was taken is in {self._writer.directory} "
+                f"{self._experiment.name} failed with {reason}; what was taken is in "
+                f"{self._writer.directory} "
                 "(LABCTL_DEBUG=1 shows where it failed)"
             ) from error
         except BaseException as error:
@@ -206,7 +214,7 @@ class _Session:
             self._writer.snapshot("after", self._bench.snapshot())
 
     def _finish(self, run: Run, status: str, reason: str) -> Path:
-        """Make safe, record how the bench was left, complete the file. Raises NotSafe if something is not safe."""
+        """Make safe, record how the bench was left, complete the file. Raises NotSafe."""
         with suppress(LabctlError):
             self._supervisor.machine.to(State.FINISHING, reason)
         reports = self._bench.safe()
@@ -287,8 +295,16 @@ def _open_writer(
     else:
         writer = RunWriter.resume(continuation.directory)
     now = {key: header.get(key) for key in (*COMPARED, "pid", "host", "command")}
-    writer.event("extended" if extended else "resumed", continuation.past.bench_time_s, differences=found, now=now)
+    writer.event(
+        "extended" if extended else "resumed", continuation.past.bench_time_s, differences=found, now=now
+    )
     return writer
+
+
+def _calibrations(experiment: Experiment, bench: Bench, root: Path) -> Chosen:
+    identities = {name: str(identity) for name, identity in bench.identities.items()}
+    store, name = CalibrationStore(root), bench.config.bench
+    return choose_calibrations(store, name, experiment.calibrations, identities, datetime.now(UTC))
 
 
 def _slice_s(bench: Bench, twin: TwinOptions) -> float:

@@ -1,9 +1,9 @@
 """Keeping a run in order while its experiment's code runs: requests, interlocks, guardian, disk, state.
 
 The engine calls `look` at the borders of points and inside its waits. It tells the guardian that the run
-lives, obeys what was asked, and holds the run in the dark for as long as there is a reason to: somebody paused it, an
-interlock tripped, the disk is full, the guardian is gone. When the last reason has gone the light comes
-back, settles, and the run goes on with what was cut.
+lives, obeys what was asked, and holds the run in the dark for as long as there is a reason to: somebody
+paused it, an interlock tripped, the disk is full, the guardian is gone. When the last reason has gone the
+light comes back, settles, and the run goes on with what was cut.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 from labctl.bench.bench import Bench
 from labctl.bench.heart import Kind
 from labctl.errors import LabctlError
+from labctl.runs.detector_guard import DetectorGuard
 from labctl.runs.hooks import Hooks
 from labctl.runs.interrupts import AFTER_POINT, NOW, Requests
 from labctl.runs.light import Light
 from labctl.runs.progress import Progress, Silent
 from labctl.runs.remote import Command
 from labctl.runs.states import LIT, State, StateMachine
-from labctl.runs.detector_guard import DetectorGuard
 from labctl.runs.watch import Trip, Watchman
+from labctl.settings import HookEvent
 from labctl.store import RunWriter
 from labctl.timetags import TagBlock
 
@@ -47,10 +49,11 @@ class CannotDarken(LabctlError):
 
 @dataclass(frozen=True)
 class _Hold:
-    """Why the run waits in the dark."""
+    """Why the run waits in the dark; `news` is what the hook is told of it."""
 
     state: State
     reason: str
+    news: HookEvent | None = None
 
 
 class Supervisor:
@@ -114,12 +117,14 @@ class Supervisor:
         self.machine.to(State.STOPPING if at_border else State.ABORTING, self.requests.stop_reason)
         raise RunStopped(self.requests.stop_reason)
 
-    def wait(self, seconds: float) -> None:
-        """Let bench time pass, looking up at least every 100 ms of it."""
+    def wait(self, seconds: float) -> bool:
+        """Let bench time pass, looking up every 100 ms of it; True if the run was held up meanwhile."""
         whole, rest_s = divmod(seconds, LOOK_S)
-        for step_s in (*(LOOK_S for _ in range(int(whole))), rest_s):
+        held_up = False
+        for step_s in (*repeat(LOOK_S, int(whole)), rest_s):
             self._bench.clock.sleep(step_s)
-            self.look()
+            held_up |= self.look()
+        return held_up
 
     def guard(self, block: TagBlock) -> str:
         """Close the shutters if the counts in `block` endanger the detectors; why, or ""."""
@@ -163,7 +168,7 @@ class Supervisor:
         """The most urgent reason to be dark now. Raises RunStopped when an interlock ends the run."""
         self._check()
         if self._guardian_lost:
-            return _Hold(State.PAUSED, self.requests.pause)
+            return _Hold(State.PAUSED, self.requests.pause, "guardian")
         if self.requests.pause:
             if border or self.requests.pause_now or self.machine.state not in LIT:
                 return _Hold(State.PAUSED, self.requests.pause)
@@ -174,7 +179,8 @@ class Supervisor:
         if self._watchman is not None and self._watchman.tripped:
             return _Hold(State.SUSPENDED, "; ".join(trip.reason for trip in self._watchman.tripped))
         if self._writer.disk_low:
-            return _Hold(State.SUSPENDED, f"{self._writer.directory}: the disk is nearly full; make room")
+            reason = f"{self._writer.directory}: the disk is nearly full; make room"
+            return _Hold(State.SUSPENDED, reason, "low_disk")
         if self._writer.backlog_full:
             return _Hold(State.SUSPENDED, "the disk is slower than the tags; waiting for it")
         if notice := self.heart.notice():
@@ -185,7 +191,9 @@ class Supervisor:
         self._next_check_s = time.monotonic() + CHECK_S
         if not self._guardian_lost and not self.heart.guardian_alive():
             self._guardian_lost = True
-            self.requests.ask_pause("the guardian process has died; `labctl continue` starts a new one", now=True)
+            self.requests.ask_pause(
+                "the guardian process has died; `labctl continue` starts a new one", now=True
+            )
         if self._watchman is not None:
             findings = self._watchman.look(self.now_s())
             for reading in findings.readings:
@@ -212,6 +220,8 @@ class Supervisor:
     def _wait_in_the_dark(self, hold: _Hold) -> None:
         before = State.STOPPING if self.machine.state is State.STOPPING else State.RUNNING
         waiting: _Hold | None = hold
+        if hold.news is not None:
+            self._tell(hold.news, hold.reason)
         while waiting is not None:
             self._enter(waiting)
             self._rest()
@@ -294,6 +304,6 @@ class Supervisor:
         if state in (State.PAUSED, State.SUSPENDED):
             self._progress.say(f"{state}: {reason}")
 
-    def _tell(self, event: str, reason: str) -> None:
+    def _tell(self, event: HookEvent, reason: str) -> None:
         if self._hooks is not None:
             self._hooks.fire(event, reason=reason)

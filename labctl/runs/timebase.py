@@ -58,5 +58,10 @@ def _moved(block: TagBlock, offset_ps: int, epoch: int) -> TagBlock:
         return block
     gaps = tuple(Gap(gap.begin_ps + offset_ps, gap.end_ps + offset_ps, gap.missed) for gap in block.gaps)
     return TagBlock(
-        block.times_ps + offset_ps, block.channels, block.begin_ps + offset_ps, block.end_ps + offset_ps, gaps, epoch
+        block.times_ps + offset_ps,
+        block.channels,
+        block.begin_ps + offset_ps,
+        block.end_ps + offset_ps,
+        gaps,
+        epoch,
     )

@@ -3,8 +3,8 @@
     make kill-test REPEATS=20
 
 Results are appended to a file as they come, so that an interrupted matrix goes on where it stopped; results
-of another commit do not count. At the end a table says how many trials of each cell passed, and every failure is
-listed with the folder where its evidence is kept.
+of another commit do not count. At the end a table says how many trials of each cell passed, and every failure
+is listed with the folder where its evidence is kept.
 """
 
 from __future__ import annotations

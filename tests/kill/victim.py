@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.kill.acknowledged import AcknowledgementLog
 from tests.kill.places import SETTERS, replaced
+
 from tests.kill.trap import TRAP
 from tests.kill.trial import Trial
 

@@ -215,9 +215,7 @@ def test_the_process_of_the_run_is_dead(tmp_path):
 @pytest.mark.parametrize("answer", [b"", b"nonsense\n", b"x" * 100])
 def test_a_stranger_at_the_port(tmp_path, answer):
     with socket.create_server(("127.0.0.1", 0)) as stranger:
-        (tmp_path / CONTROL_FILE).write_text(
-            json.dumps({"port": stranger.getsockname()[1], "token": TOKEN})
-        )
+        (tmp_path / CONTROL_FILE).write_text(json.dumps({"port": stranger.getsockname()[1], "token": TOKEN}))
 
         def serve():
             connection, _ = stranger.accept()
@@ -240,9 +238,7 @@ def test_a_run_that_does_not_answer_in_time(tmp_path):
 
 
 def test_live_runs_are_those_that_answer_newest_first(tmp_path, commands):
-    old, new, dead, _ = (
-        make_folder(tmp_path, "scan", datetime(2026, 1, day, 12)) for day in (1, 2, 3, 4)
-    )
+    old, new, dead, _ = (make_folder(tmp_path, "scan", datetime(2026, 1, day, 12)) for day in (1, 2, 3, 4))
     (dead / CONTROL_FILE).write_text(json.dumps({"port": _free_port(), "token": TOKEN}))
     with CommandPort(old, commands, lambda: "paused"), CommandPort(new, commands, lambda: "running"):
         found = live_runs(tmp_path)

@@ -24,7 +24,10 @@ def take(run, bench, cut=lambda point: None):
         counts = Counts([1])
         cut(point)
         tags = run.acquire(bench.tagger, DWELL_S, counts, channels=[1])
-        assert (counts.counts[1], counts.live_time_ps * 1e-12) == (tags.counts[1], pytest.approx(tags.live_time_s))
+        assert (counts.counts[1], counts.live_time_ps * 1e-12) == (
+            tags.counts[1],
+            pytest.approx(tags.live_time_s),
+        )
         found[point.index] = (point.attempt, tags.counts[1], round(tags.live_time_s, 6))
         point.record(counts=tags.counts[1])
     return zero, found
@@ -57,7 +60,7 @@ def test_a_cut_run_ends_as_if_it_had_not_been_cut(tmp_path, blocks):
     zero, found = take(run, bench)
     assert zero == 0.0, "what was found once is remembered"
     committed = blocks // 5
-    assert found == {i: (0, 5, DWELL_S) for i in range(committed, 3)}
+    assert found == dict.fromkeys(range(committed, 3), (0, 5, DWELL_S))
     assert bench.tagger.blocks == 15 - blocks, "only what is missing is taken"
     data = open_run(writer.finish("success"))
     assert data.rows("scan")["index"].tolist() == [0, 1, 2]
@@ -144,7 +147,7 @@ def test_live_time_is_added_to_a_finished_run(tmp_path):
     writer = RunWriter.extend(old, tmp_path, without_rows_of=("scan",))
     run, writer = make_run(bench, tmp_path, past=past, writer=writer, extra_live_s={"scan": 0.2})
     _, found = take(run, bench)
-    assert found == {i: (0, 7, 0.7) for i in range(3)} and bench.tagger.blocks == 6
+    assert found == dict.fromkeys(range(3), (0, 7, 0.7)) and bench.tagger.blocks == 6
     data = open_run(writer.finish("success"))
     assert data.directory != old and (old / "run.h5").read_bytes() == before
     assert data.rows("scan")["counts"].tolist() == [7, 7, 7]

@@ -154,7 +154,10 @@ def test_too_bright_a_light_closes_the_shutter_and_spoils_the_point(bench, tmp_p
     shutter = Source("shutter", log, "open")
     run, writer = make_run(bench, tmp_path, guard=DetectorGuard([1], 1e3, 1e2))
     tagger = bench.tagger
-    tagger.script = {1: lambda: setattr(tagger, "tags_per_block", 1000), 2: lambda: setattr(tagger, "tags_per_block", 1)}
+    tagger.script = {
+        1: lambda: setattr(tagger, "tags_per_block", 1000),
+        2: lambda: setattr(tagger, "tags_per_block", 1),
+    }
     seen = []
     with run.emission(shutter):
         for point in run.sweep("scan", delay=parse_axis("points(1 s)", "s")):

@@ -122,7 +122,9 @@ def watched(values, **condition):
     """A watchman that reads the next of `values` at every look (the last one for ever)."""
     values = list(values)
     read = lambda: values.pop(0) if len(values) > 1 else values[0]  # noqa: E731
-    return Watchman([Watch("cryostat.temperature", "K", 0.1, read)], [Condition("cryostat.temperature", **condition)])
+    return Watchman(
+        [Watch("cryostat.temperature", "K", 0.1, read)], [Condition("cryostat.temperature", **condition)]
+    )
 
 
 def test_an_interlock_suspends_until_it_is_released(tmp_path, monkeypatch):
