@@ -1,8 +1,8 @@
 """A run on disk: an append-only journal while it lives, one verified NeXus file when it is over.
 
-`RunWriter` writes both, `open_run` reads both alike, `finish_journal` rescues the run of a process that died,
-`Catalogue` finds runs. Each is loaded when it is first used, so that looking through the catalogue, for
-instance, does not wait for HDF5.
+`RunWriter` writes both, and goes on with a run that ended too early; `open_run` reads both alike;
+`finish_journal` and `recover_orphans` rescue runs of processes that died; `Catalogue` finds runs. Each is
+loaded when it is first used, so that looking through the catalogue, for instance, does not wait for HDF5.
 """
 
 from __future__ import annotations
@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .catalogue import Catalogue, Query
-    from .contents import Acquisition
+    from .contents import Acquisition, AuditEntry, Monitor
     from .errors import RunNotFound, StoreError
-    from .finish import finish_journal
+    from .finish import Recovered, finish_journal, recover_orphans
     from .folder import RunInfo, list_orphans, list_runs
-    from .journal import read_journal
     from .labels import add_note, change_tags, read_labels
     from .reader import RunData, open_run
+    from .records import read_journal
     from .writer import RunWriter
 
 _ROOMS = {
     "Acquisition": "contents",
+    "AuditEntry": "contents",
     "Catalogue": "catalogue",
+    "Monitor": "contents",
     "Query": "catalogue",
+    "Recovered": "finish",
     "RunData": "reader",
     "RunInfo": "folder",
     "RunNotFound": "errors",
@@ -36,14 +39,18 @@ _ROOMS = {
     "list_orphans": "folder",
     "list_runs": "folder",
     "open_run": "reader",
-    "read_journal": "journal",
+    "read_journal": "records",
     "read_labels": "labels",
+    "recover_orphans": "finish",
 }
 
 __all__ = [
     "Acquisition",
+    "AuditEntry",
     "Catalogue",
+    "Monitor",
     "Query",
+    "Recovered",
     "RunData",
     "RunInfo",
     "RunNotFound",
@@ -57,6 +64,7 @@ __all__ = [
     "open_run",
     "read_journal",
     "read_labels",
+    "recover_orphans",
 ]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from .disk import sync_folder
 from .errors import RunNotFound, StoreError
 
 JOURNAL = "run.journal"
@@ -33,9 +34,19 @@ class RunInfo:
 
 
 def make_folder(root: Path, experiment: str, now: datetime) -> Path:
-    """A new folder for a run; an existing one is never taken. Raises ValueError for an unusable name."""
+    """A new folder for a run; an existing one is never taken.
+
+    Raises ValueError for an unusable name, StoreError when no folder can be made there.
+    """
     if not _NAME.fullmatch(experiment):
         raise ValueError(f"experiment name {experiment!r}: use letters, digits, _ and - only")
+    try:
+        return _new_folder(root, experiment, now)
+    except OSError as error:
+        raise StoreError(f"{root}: no run can be written there ({error}); give another data folder") from error
+
+
+def _new_folder(root: Path, experiment: str, now: datetime) -> Path:
     day = root / now.strftime("%Y-%m-%d")
     day.mkdir(parents=True, exist_ok=True)
     while True:
@@ -47,17 +58,6 @@ def make_folder(root: Path, experiment: str, now: datetime) -> Path:
         sync_folder(day)
         sync_folder(root)
         return folder
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable (POSIX; Windows does so by itself)."""
-    if sys.platform == "win32":
-        return
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 class FolderLock:
@@ -148,6 +148,14 @@ def list_runs(root: Path | str) -> list[RunInfo]:
     """The runs under `root`, newest first; looks at names only, opens no file."""
     days = [path for path in Path(root).glob("????-??-??") if path.is_dir()]
     return [info for day in sorted(days, reverse=True) for info in _runs_of_day(day)]
+
+
+def run_folders(root: Path) -> Iterator[Path]:
+    """The folders of the runs under `root`, newest day first; looks at no file in them."""
+    for day in sorted(root.glob("????-??-??"), reverse=True):
+        with os.scandir(day) as items:
+            names = [item.name for item in items if _RUN.fullmatch(item.name)]
+        yield from (day / name for name in names)
 
 
 def list_orphans(root: Path | str) -> list[RunInfo]:

@@ -1,16 +1,14 @@
-"""The finished run file: a NeXus tree with a default plot, written from a run's contents and read back.
+"""The finished run file: a NeXus tree with a default plot, written from a run's contents.
 
 `/entry/<sweep>` (NXdata) has the rows as they were taken, `/entry/plot` the default plot: the last
-attempt of each point, without reference rows, sorted along the axis. Tags are two long datasets,
-`/entry/tags/time_step` and `channel`: the times of chunk k are the cumulative sum of
-`time_step[k*N:(k+1)*N]`, N being the chunk length. Structured records (events, snapshots, the header)
+attempt of each point, without reference rows, sorted along the axis. `/entry/environment/<name>` (NXlog) are the
+monitors, `/entry/process/audit` every parameter that was set. Tags are as `chunkfile` says; those of a long
+run are in sealed tag files, linked under `/entry/tags/parts`. Structured records (events, snapshots, the header)
 are JSON text. NeXus manual, https://manual.nexusformat.org: classes NXentry, NXdata, NXprocess, NXcollection.
 """
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,42 +17,58 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.timetags.block import Gap
-
-from .codec import CHUNK, FILTER
-from .contents import ROW_COLUMNS, Acquisition, RunContents, SweepTable
-from .errors import StoreError
-from .journal import to_json
-from .tags import BlockTable, EncodedChunk
+from . import disk
+from .chunkfile import TAGS_GROUP, tag_file, write_chunks
+from .codec import CHUNK
+from .contents import ROW_COLUMNS, AuditEntry, Monitor, RunContents, SweepTable
+from .records import clean, to_json
+from .sources import JournalTags
+from .tags import BlockTable
 
 TEXT = h5py.string_dtype("utf-8")
 RESERVED = (
-    *("plot", "instrument", "tags", "process", "events", "log", "twin", "run"),
+    *("plot", "instrument", "tags", "process", "events", "log", "twin", "run", "environment"),
     *("title", "start_time", "end_time", "entry_identifier_uuid", "program_name", "notes"),
 )
-ACQUISITION_COLUMNS = ("id", "index", "attempt", "begin_ps", "end_ps", "live_time_ps")
+ACQUISITION_COLUMNS = ("id", "index", "attempt", "begin_ps", "end_ps", "live_time_ps", "part", "ended")
 GAP_COLUMNS = ("block", "begin_ps", "end_ps")
 BLOCK_COLUMNS = ("acquisition", "begin_ps", "end_ps", "epoch", "tags")
 
 
-def write_run(path: Path, contents: RunContents, chunks: Iterable[EncodedChunk], status: str) -> None:
+def write_run(path: Path, contents: RunContents, tags: JournalTags, status: str) -> None:
     """Write the whole file; an existing one is replaced. Raises OSError or RuntimeError from HDF5."""
-    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
-        file.attrs.update({"NX_class": "NXroot", "default": "entry", "creator": "labctl"})
-        entry = _group(file, "entry", "NXentry")
+    with disk.new_hdf5(path) as file:
+        entry = new_entry(file)
         _write_entry(entry, contents, status)
         _write_process(entry, contents)
         _write_sweeps(entry, contents)
         _write_instrument(entry, contents)
+        if contents.monitors:
+            _write_environment(_group(entry, "environment", "NXcollection"), contents.monitors)
         _text_list(_group(entry, "events", "NXcollection"), "json", map(to_json, contents.events))
         _text_list(_group(entry, "log", "NXcollection"), "json", map(to_json, contents.log))
         if contents.twin is not None:
             _text(_group(entry, "twin", "NXcollection"), "truth", to_json(contents.twin))
-        tags = _group(entry, "tags", "NXcollection")
-        _write_tags(tags, contents.blocks, chunks)
-        table = _group(tags, "acquisitions", "NXcollection")
-        _write_table(table, [vars(item) for item in contents.acquisitions], ACQUISITION_COLUMNS, "channels")
-        _text_list(table, "sweep", (item.sweep for item in contents.acquisitions))
+        group = _group(entry, "tags", "NXcollection")
+        sealed = sum(tags.sealed.values()) * CHUNK
+        write_chunks(group, tags.encoded(), contents.blocks.total - sealed, tags.channels)
+        _link_parts(group, tags)
+        _write_blocks(group, contents.blocks)
+        _write_acquisitions(_group(group, "acquisitions", "NXcollection"), contents)
+
+
+def write_tag_file(path: Path, tags: JournalTags) -> None:
+    """Write the whole chunks of a journal that are in no sealed tag file to one."""
+    with disk.new_hdf5(path) as file:
+        group = _group(new_entry(file), "tags", "NXcollection")
+        chunks = (place.read() for place in tags.unsealed)
+        write_chunks(group, chunks, len(tags.unsealed) * CHUNK, tags.channels)
+
+
+def new_entry(file: h5py.File) -> h5py.Group:
+    """The entry of a new file."""
+    file.attrs.update({"NX_class": "NXroot", "default": "entry", "creator": "labctl"})
+    return _group(file, "entry", "NXentry")
 
 
 def _group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
@@ -63,13 +77,8 @@ def _group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
     return group
 
 
-def _clean(text: str) -> str:
-    # HDF5 text ends at a NUL, and UTF-8 has no lone surrogates
-    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
-
-
 def _text(group: h5py.Group, name: str, text: str) -> h5py.Dataset:
-    return group.create_dataset(name, data=_clean(text), dtype=TEXT)
+    return group.create_dataset(name, data=clean(text), dtype=TEXT)
 
 
 def _write_entry(entry: h5py.Group, contents: RunContents, status: str) -> None:
@@ -84,6 +93,7 @@ def _write_entry(entry: h5py.Group, contents: RunContents, status: str) -> None:
     _text(run, "reason", contents.reason)
     run.create_dataset("schema_version", data=header["schema_version"])
     _text_list(run, "sweeps", contents.sweeps)
+    _text_list(run, "memos", (to_json(item) for item in contents.memos.items()))
 
 
 def _write_process(entry: h5py.Group, contents: RunContents) -> None:
@@ -96,6 +106,26 @@ def _write_process(entry: h5py.Group, contents: RunContents) -> None:
     for name, value in header.items():
         if isinstance(value, str) and "\n" in value:  # whole files, to read as they were
             _note(process, f"file_{name}", "text/plain", value)
+    _write_audit(_group(process, "audit", "NXcollection"), contents.audit)
+
+
+def _write_audit(group: h5py.Group, audit: list[AuditEntry]) -> None:
+    for name in ("bench_time_s", "wall_time_s"):
+        data = np.array([getattr(entry, name) for entry in audit], np.float64)
+        group.create_dataset(name, data=data).attrs["units"] = "s"
+    for name in ("instrument", "parameter"):
+        _text_list(group, name, (getattr(entry, name) for entry in audit))
+    _text_list(group, "value", (to_json(entry.value) for entry in audit))
+
+
+def _write_environment(group: h5py.Group, monitors: dict[str, Monitor]) -> None:
+    for name, monitor in monitors.items():
+        log = _group(group, name, "NXlog")
+        times = log.create_dataset("time", data=monitor.times_s)
+        times.attrs.update({"units": "s", "long_name": "time of the bench"})
+        values = log.create_dataset("value", data=monitor.values)
+        if monitor.unit:
+            values.attrs["units"] = clean(monitor.unit)
 
 
 def _note(group: h5py.Group, name: str, media_type: str, text: str) -> None:
@@ -137,7 +167,7 @@ def _write_columns(
     for name, values in columns.items():
         dtype = TEXT if values.dtype == object else values.dtype
         dataset = group.create_dataset(name, data=values, dtype=dtype)
-        unit = _clean(units.get(name, ""))
+        unit = clean(units.get(name, ""))
         dataset.attrs["long_name"] = f"{name.replace('_', ' ')} ({unit})" if unit else name.replace("_", " ")
         if unit:
             dataset.attrs["units"] = unit
@@ -174,7 +204,7 @@ def _write_instrument(entry: h5py.Group, contents: RunContents) -> None:
 
 
 def _text_list(group: h5py.Group, name: str, texts: Iterable[str]) -> None:
-    group.create_dataset(name, data=np.array(list(texts), dtype=object), dtype=TEXT)
+    group.create_dataset(name, data=np.array([clean(text) for text in texts], dtype=object), dtype=TEXT)
 
 
 def _write_table(group: h5py.Group, rows: list[dict[str, Any]], numbers: Iterable[str], mapping: str) -> None:
@@ -184,132 +214,25 @@ def _write_table(group: h5py.Group, rows: list[dict[str, Any]], numbers: Iterabl
     _text_list(group, mapping, (to_json(row[mapping]) for row in rows))
 
 
-def _load_table_rows(group: h5py.Group, numbers: Iterable[str], mapping: str) -> list[dict[str, Any]]:
-    columns = {name: group[name][...].tolist() for name in numbers}
-    mappings = [{int(key): value for key, value in json.loads(text).items()} for text in group[mapping][...]]
-    return [
-        {**dict(zip(columns, values, strict=True)), mapping: mappings[row]}
-        for row, values in enumerate(zip(*columns.values(), strict=True))
-    ]
+def _write_acquisitions(group: h5py.Group, contents: RunContents) -> None:
+    _write_table(group, [vars(item) for item in contents.acquisitions], ACQUISITION_COLUMNS, "channels")
+    _text_list(group, "sweep", (item.sweep for item in contents.acquisitions))
+    _text_list(group, "discarded", (item.discarded for item in contents.acquisitions))
 
 
-def _write_tags(group: h5py.Group, blocks: BlockTable, chunks: Iterable[EncodedChunk]) -> None:
-    layout = {"shape": (blocks.total,), "maxshape": (None,), "chunks": (CHUNK,)}
-    steps = group.create_dataset("time_step", dtype=np.int64, **layout, **FILTER)
-    channels = group.create_dataset("channel", dtype=np.int32, **layout, **FILTER)
-    steps.attrs.update({"units": "ps", "long_name": f"time since the last tag; restarts every {CHUNK} tags"})
-    checksums = []
-    for number, chunk in enumerate(chunks):
-        steps.id.write_direct_chunk((number * CHUNK,), chunk.steps)
-        channels.id.write_direct_chunk((number * CHUNK,), chunk.channels)
-        checksums.append(chunk.crc)
-    group.create_dataset("chunk_crc32", data=np.array(checksums, dtype=np.uint32))
+def _link_parts(group: h5py.Group, tags: JournalTags) -> None:
+    if not tags.sealed:
+        return
+    parts = _group(group, "parts", "NXcollection")
+    for number in tags.sealed:
+        # a link to a file that is missing is an error; a virtual dataset would read zeros
+        name = tag_file(tags.path.parent, number).name
+        parts[f"part_{number:04d}"] = h5py.ExternalLink(name, TAGS_GROUP)
+
+
+def _write_blocks(group: h5py.Group, blocks: BlockTable) -> None:
     table = _group(group, "blocks", "NXcollection")
     for name in BLOCK_COLUMNS:
         table.create_dataset(name, data=np.array(getattr(blocks, name), dtype=np.int64))
     gaps = [{"block": number, **vars(gap)} for number, items in blocks.gaps.items() for gap in items]
     _write_table(_group(group, "gaps", "NXcollection"), gaps, GAP_COLUMNS, "missed")
-
-
-def verify_run(path: Path, contents: RunContents) -> None:
-    """Read the file as any reader would and compare with the journal's contents, tags by their checksums.
-
-    Raises StoreError when anything differs.
-    """
-    found = load_run(path)
-    _expect(path, "sweeps", list(found.sweeps), list(contents.sweeps))
-    for name, table in contents.sweeps.items():
-        _verify_table(path, name, found.sweeps[name], table)
-    for part in ("header", "events", "log", "twin"):  # as JSON, where NaN equals NaN
-        _expect(path, part, to_json(getattr(found, part)), to_json(getattr(contents, part)))
-    for label, snapshot in contents.snapshots.items():
-        _expect(path, f"snapshot {label}", to_json(found.snapshots[label]), to_json(snapshot))
-    _expect(path, "acquisitions", found.acquisitions, contents.acquisitions)
-    _expect(path, "tag blocks", found.blocks, contents.blocks)
-    with h5py.File(path, "r") as file:
-        _verify_tags(path, file["entry/tags"], contents.blocks.total)
-
-
-def _verify_table(path: Path, sweep: str, found: SweepTable, wanted: SweepTable) -> None:
-    _expect(path, f"columns of {sweep}", list(found.columns), list(wanted.columns))
-    for name, values in wanted.columns.items():
-        same = np.array_equal(found.columns[name], values, equal_nan=values.dtype.kind == "f")
-        _expect(path, f"column {name} of {sweep}", same, True)
-
-
-def _verify_tags(path: Path, tags: h5py.Group, total: int) -> None:
-    steps, channels, checksums = tags["time_step"], tags["channel"], tags["chunk_crc32"][...]
-    _expect(path, "tags", steps.size, total)
-    _expect(path, "chunks of tags", checksums.size, -(-total // CHUNK))
-    step_part, channel_part = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int32)
-    for number, crc in enumerate(checksums):
-        size = min(CHUNK, total - number * CHUNK)
-        part = slice(number * CHUNK, number * CHUNK + size)
-        steps.read_direct(step_part, np.s_[part], np.s_[:size])
-        channels.read_direct(channel_part, np.s_[part], np.s_[:size])
-        step_part[size:], channel_part[size:] = 0, 0
-        found = zlib.crc32(channel_part.data, zlib.crc32(step_part.data))
-        _expect(path, f"checksum of tags chunk {number}", found, int(crc))
-
-
-def _expect(path: Path, what: str, found: object, wanted: object) -> None:
-    if found != wanted:
-        raise StoreError(f"{path}: {what}: the new file differs from the journal, kept; check the disk")
-
-
-def load_run(path: Path) -> RunContents:
-    """Everything but the tags. Raises StoreError when it is not a run file."""
-    try:
-        with h5py.File(path, "r") as file:
-            return _load_entry(file["entry"])
-    except (OSError, KeyError) as error:
-        raise StoreError(f"{path}: not a complete run file ({error})") from error
-
-
-def _load_entry(entry: h5py.Group) -> RunContents:
-    snapshots = entry["instrument/snapshots"]
-    return RunContents(
-        header=json.loads(entry["process/header/data"].asstr()[()]),
-        sweeps=_load_sweeps(entry),
-        events=_load_json_list(entry["events"]),
-        log=_load_json_list(entry["log"]),
-        snapshots={label: json.loads(snapshots[label].asstr()[()]) for label in snapshots},
-        twin=json.loads(entry["twin/truth"].asstr()[()]) if "twin" in entry else None,
-        acquisitions=_load_acquisitions(entry["tags/acquisitions"]),
-        blocks=_load_blocks(entry["tags"]),
-        status=entry["run/status"].asstr()[()],
-        reason=entry["run/reason"].asstr()[()],
-        end_time=entry["end_time"].asstr()[()],
-    )
-
-
-def _load_sweeps(entry: h5py.Group) -> dict[str, SweepTable]:
-    return {name: _load_table(entry[name]) for name in entry["run/sweeps"].asstr()[...]}
-
-
-def _load_table(group: h5py.Group) -> SweepTable:
-    columns = {}
-    for name in group.attrs["columns"]:
-        dataset = group[name]
-        columns[name] = dataset.asstr()[...] if h5py.check_string_dtype(dataset.dtype) else dataset[...]
-    return SweepTable(columns, {n: group[n].attrs["units"] for n in columns if "units" in group[n].attrs})
-
-
-def _load_json_list(group: h5py.Group) -> list[dict[str, Any]]:
-    return [json.loads(text) for text in group["json"][...]]
-
-
-def _load_acquisitions(group: h5py.Group) -> list[Acquisition]:
-    rows = _load_table_rows(group, ACQUISITION_COLUMNS, "channels")
-    sweeps = group["sweep"].asstr()[...]
-    return [Acquisition(**row, sweep=sweep) for row, sweep in zip(rows, sweeps, strict=True)]
-
-
-def _load_blocks(tags: h5py.Group) -> BlockTable:
-    table = BlockTable(*(tags["blocks"][name][...].tolist() for name in BLOCK_COLUMNS))
-    gaps: dict[int, tuple[Gap, ...]] = {}
-    for row in _load_table_rows(tags["gaps"], GAP_COLUMNS, "missed"):
-        number = row.pop("block")
-        gaps[number] = (*gaps.get(number, ()), Gap(**row))
-    table.gaps = gaps
-    return table

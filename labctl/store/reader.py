@@ -13,11 +13,19 @@ from numpy.typing import NDArray
 
 from labctl.timetags.block import TagBlock
 
-from .contents import ROW_COLUMNS, Acquisition, RunContents, SweepTable, fold_journal
+from .contents import (
+    ROW_COLUMNS,
+    Acquisition,
+    AuditEntry,
+    Monitor,
+    RunContents,
+    SweepTable,
+    fold_journal,
+)
 from .errors import StoreError
 from .folder import JOURNAL, RUN_FILE, find_run, is_locked
-from .nexus import load_run
-from .tags import HDF5Tags, TagSource, read_blocks
+from .nexus_read import load_run
+from .sources import HDF5Tags, TagSource, read_blocks
 
 if TYPE_CHECKING:
     import xarray
@@ -86,8 +94,33 @@ class RunData:
         return list(self.contents.sweeps)
 
     @property
+    def memos(self) -> dict[str, Any]:
+        """Values that the run remembers, by their keys."""
+        return self.contents.memos
+
+    @property
+    def audit(self) -> list[AuditEntry]:
+        """Every parameter that was set, in order."""
+        return self.contents.audit
+
+    @property
+    def monitors(self) -> dict[str, Monitor]:
+        """Readings of slow quantities by name."""
+        return self.contents.monitors
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What is spoilt in the journal of a run that is not recovered yet; blocks behind it are missing."""
+        return self.contents.damage
+
+    @property
     def acquisitions(self) -> list[Acquisition]:
-        """All acquisitions, in the order of their beginning."""
+        """The acquisitions that count, in the order of their beginning."""
+        return [item for item in self.contents.acquisitions if not item.discarded]
+
+    @property
+    def all_acquisitions(self) -> list[Acquisition]:
+        """The discarded acquisitions too."""
         return self.contents.acquisitions
 
     def rows(self, sweep: str) -> dict[str, NDArray[Any]]:
@@ -116,8 +149,8 @@ class RunData:
     def tag_blocks(self, acquisition: Acquisition | int) -> Iterator[TagBlock]:
         """The blocks of an acquisition as they were appended, one in memory at a time."""
         number = acquisition.id if isinstance(acquisition, Acquisition) else acquisition
-        if all(item.id != number for item in self.acquisitions):
-            raise StoreError(f"{self.path}: no acquisition {number}; the run has {len(self.acquisitions)}")
+        if all(item.id != number for item in self.all_acquisitions):
+            raise StoreError(f"{self.path}: no acquisition {number}; the run has {len(self.all_acquisitions)}")
         return read_blocks(
             self.tag_source, self.contents.blocks, self._first_tags, self._blocks_of.get(number, [])
         )
@@ -147,7 +180,7 @@ def open_run(path: Path | str) -> RunData:
     """
     folder = find_run(Path(path))
     finished, journal = folder / RUN_FILE, folder / JOURNAL
-    if not finished.exists():
+    if journal.exists():  # it has all that a run file beside it has
         try:
             return _open_journal(folder, journal)
         except FileNotFoundError:  # the run was finished at this moment

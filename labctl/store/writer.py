@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import re
+import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from labctl.timetags.block import TagBlock
 
+from .checks import Value, check_default_plot, check_monitor_name, check_name, cleaned, plain_value
 from .contents import ROW_COLUMNS
+from .disk import rename, sync_folder
 from .errors import StoreError
-from .finish import complete, fold_resumable
-from .folder import JOURNAL, FolderLock, find_run, make_folder, sync_folder
-from .journal import Journal, Kind
+from .finish import complete
+from .folder import JOURNAL, RUN_FILE, FolderLock, find_run, make_folder
+from .journal import Journal, write_failure
 from .nexus import RESERVED
+from .nexus_read import load_run
 from .provenance import machine_header
+from .records import JournalEnd, Kind, clean, to_json
+from .reserve import LOW_BYTES, RESERVE_BYTES, Reserve
+from .resume import reopen
+from .seal import Sealer
 from .tags import TagEncoder
+from .unfold import unfold
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STATUSES = ("success", "abort", "fail")
-Value = float | int | str | bool | np.generic
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SCALARS = frozenset({float, int, str, bool, type(None)})
 
 
 class RunWriter:
@@ -37,15 +42,33 @@ class RunWriter:
     Every method raises StoreError once the disk has refused a record.
     """
 
-    def __init__(self, lock: FolderLock, journal: Journal, tags: TagEncoder, acquisitions: int = 0) -> None:
-        """Use `create` or `resume`."""
+    def __init__(
+        self,
+        lock: FolderLock,
+        end: JournalEnd | None = None,
+        encoder: TagEncoder | None = None,
+        blocks: Sequence[int] = (),
+        *,
+        reserve_bytes: int = RESERVE_BYTES,
+        low_bytes: int = LOW_BYTES,
+        **journal_options: Any,
+    ) -> None:
+        """Use `create`, `resume` or `extend`. blocks: number of blocks of each acquisition begun before."""
         self.directory = lock.folder
         self._lock = lock
-        self._journal = journal
-        self._tags = tags
-        self._acquisitions = acquisitions
+        self._sealer = Sealer()
+        self._reserve = Reserve(lock.folder, reserve_bytes, low_bytes)
+        self._tags = encoder or TagEncoder()
+        self._blocks = list(blocks)
         self._numbering = threading.Lock()
         self._ended = False
+        self._journal = Journal(
+            lock.folder / JOURNAL,
+            end=end,
+            make_room=self._reserve.release,
+            on_full_segment=self._sealer.seal,
+            **journal_options,
+        )
 
     @classmethod
     def create(
@@ -55,14 +78,21 @@ class RunWriter:
 
         header: what the run was told (config and bench text, `parameters`, `seed`, `twin_id`, `default_plot`
         = {"sweep", "axis", "signal", "errors"}); what the machine knows (versions, commit, time) is added.
-        journal_options: `sync_period_s`, `backlog_limit` of `Journal`.
-        Raises ValueError for an unusable experiment name or `default_plot`.
+        journal_options: `sync_period_s`, `backlog_limit`, `patience_s`, `segment_limit` of `Journal` (a segment
+        of 1 GB is sealed into a tag file), `reserve_bytes` kept free for the end of the run, and `low_bytes`,
+        below which the disk is low.
+        Raises ValueError for an unusable experiment name or `default_plot`, StoreError when nothing can be
+        written under `root`.
         """
-        _check_default_plot(header.get("default_plot"))
+        check_default_plot(header.get("default_plot"))
         now = datetime.now(UTC)
         directory = make_folder(Path(root), experiment, now.astimezone())
         lock = FolderLock(directory)
-        writer = cls(lock, Journal(directory / JOURNAL, **journal_options), TagEncoder())
+        try:
+            writer = cls(lock, **journal_options)
+        except OSError as error:
+            lock.release()
+            raise StoreError(write_failure(directory / JOURNAL, error)) from error
         told = {**header, "schema_version": SCHEMA_VERSION}
         writer._append(Kind.HEADER, {**told, **machine_header(experiment, now)})
         writer.flush(durable=True)
@@ -71,19 +101,49 @@ class RunWriter:
 
     @classmethod
     def resume(cls, directory: Path | str, **journal_options: Any) -> RunWriter:
-        """Go on with a run whose process died; `open_run` tells what it has.
+        """Go on with a run that crashed, was recovered, aborted or failed; `open_run` tells what it has.
 
-        Raises StoreError when the run is alive, has ended or its journal is damaged; RunNotFound.
+        A run file that is there stays until `finish` has verified a new one. Raises StoreError when the run is
+        alive or ended with success; RunNotFound.
         """
-        folder = find_run(Path(directory))
-        lock = FolderLock(folder)
+        lock = FolderLock(find_run(Path(directory)))
         try:
-            contents, tags, end = fold_resumable(folder)
-        except StoreError:
+            return cls._reopen(lock, **journal_options)
+        except BaseException:
             lock.release()
             raise
-        journal = Journal(folder / JOURNAL, end=end, **journal_options)
-        return cls(lock, journal, TagEncoder(tags.last_tags()), len(contents.acquisitions))
+
+    @classmethod
+    def extend(cls, directory: Path | str, root: Path | str, **journal_options: Any) -> RunWriter:
+        """Start a new run under `root` that begins with all that the successful run in `directory` has.
+
+        That run stays as it is; the new one names it in its header as `extends`.
+        Raises StoreError when it did not end with success; RunNotFound.
+        """
+        old = find_run(Path(directory))
+        contents = load_run(old / RUN_FILE) if not (old / JOURNAL).exists() else None
+        if contents is None or contents.status != "success":
+            raise StoreError(f"{old}: only a run that ended with success can be extended; resume this one")
+        now, experiment = datetime.now(UTC), contents.header["experiment"]
+        header = {**contents.header, **_machine_header(experiment, now), "extends": contents.header["uuid"]}
+        lock = FolderLock(make_folder(Path(root), experiment, now.astimezone()))
+        try:
+            unfold(old / RUN_FILE, lock.folder / f"{JOURNAL}.tmp", header, keep_sealed=False)
+            rename(lock.folder / f"{JOURNAL}.tmp", lock.folder / JOURNAL)
+            sync_folder(lock.folder)
+            return cls._reopen(lock, **journal_options)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def _reopen(cls, lock: FolderLock, **journal_options: Any) -> RunWriter:
+        contents, tags, end = reopen(lock.folder)
+        encoder = TagEncoder(len(tags.places), tags.last_tags(), tags.channels)
+        blocks = [0] * len(contents.acquisitions)
+        for acquisition in contents.blocks.acquisition:
+            blocks[acquisition] += 1
+        return cls(lock, end, encoder, blocks, **journal_options)
 
     @property
     def acknowledged(self) -> int:
@@ -99,6 +159,16 @@ class RunWriter:
     def backlog_bytes(self) -> int:
         """What waits in memory for the disk."""
         return self._journal.backlog_bytes
+
+    @property
+    def backlog_full(self) -> bool:
+        """True when so much waits for the disk that the run should pause until less does."""
+        return self._journal.backlog_full
+
+    @property
+    def disk_low(self) -> bool:
+        """True when the disk is nearly full, or the reserve for the end of the run is in use."""
+        return self._reserve.low
 
     def event(self, kind: str, bench_time_s: float, **fields: Any) -> int:
         """Something that happened; returns the record's number (safe once `acknowledged` exceeds it)."""
@@ -122,52 +192,94 @@ class RunWriter:
         values: scalars by name; a name keeps its unit through the sweep.
         Raises ValueError or TypeError for names or values that the run file cannot hold.
         """
-        _check_name(sweep, RESERVED)
+        check_name(sweep, RESERVED)
         for name in values:
-            _check_name(name, ROW_COLUMNS)
+            check_name(name, ROW_COLUMNS)
         return self._append(
             Kind.ROW,
             {
                 "sweep": sweep,
-                "index": _plain("index", int(index)),
-                "attempt": _plain("attempt", int(attempt)),
+                "index": plain_value("index", int(index)),
+                "attempt": plain_value("attempt", int(attempt)),
                 "bench_time_s": float(bench_time_s),
-                "values": {name: _plain(name, value) for name, value in values.items()},
+                "values": {name: plain_value(name, value) for name, value in values.items()},
                 "units": dict(units),
             },
         )
 
     def begin_acquisition(
-        self, channels: Mapping[int, str], sweep: str, index: int, bench_time_s: float, attempt: int = 0
+        self,
+        channels: Mapping[int, str],
+        sweep: str,
+        index: int,
+        bench_time_s: float,
+        attempt: int = 0,
+        part: int = 0,
     ) -> int:
-        """Start a stretch of counting; returns its number, for `tags` and `end_acquisition`."""
-        _check_name(sweep)
-        header = {"sweep": sweep, "index": int(index), "attempt": int(attempt), "bench_time_s": bench_time_s}
-        header["channels"] = {str(int(channel)): name for channel, name in channels.items()}
+        """Start a stretch of counting; returns its number, for `tags` and `end_acquisition`.
+
+        part: which of the acquisitions of its point (or label) it is.
+        """
+        check_name(sweep)
+        header = {
+            "sweep": sweep,
+            "index": int(index),
+            "attempt": int(attempt),
+            "part": int(part),
+            "bench_time_s": bench_time_s,
+            "channels": {str(int(channel)): name for channel, name in channels.items()},
+        }
         with self._numbering:
-            number = self._acquisitions
+            number = len(self._blocks)
             self._append(Kind.ACQUISITION_BEGIN, {**header, "acquisition": number})
-            self._acquisitions += 1
+            self._blocks.append(0)
         return number
 
     def tags(self, acquisition: int, block: TagBlock) -> int:
         """The next tags of an acquisition. Raises ValueError for one that was not begun."""
         self._check_acquisition(acquisition)
         size = block.times_ps.nbytes + block.channels.nbytes + 1024
-        return self._journal.append_encoded(Kind.TAGS, lambda: self._tags.encode(acquisition, block), size)
+        number = self._journal.append_encoded(
+            Kind.TAGS, lambda: self._tags.encode(acquisition, block), size
+        )
+        self._blocks[acquisition] += 1
+        return number
 
     def end_acquisition(self, acquisition: int, live_time_ps: int) -> int:
         """Declare the live time of an acquisition. Raises ValueError for one that was not begun."""
         self._check_acquisition(acquisition)
         if not 0 <= live_time_ps < 2**63:
             raise ValueError(f"live time {live_time_ps} ps of acquisition {acquisition}: give 0..2**63-1 ps")
-        return self._append(
-            Kind.ACQUISITION_END, {"acquisition": int(acquisition), "live_time_ps": int(live_time_ps)}
-        )
+        end = {"acquisition": int(acquisition), "live_time_ps": int(live_time_ps)}
+        return self._append(Kind.ACQUISITION_END, {**end, "blocks": self._blocks[acquisition]})
+
+    def discard(self, number: int, reason: str) -> int:
+        """Declare that an acquisition does not count; it is kept, and `reason` with it.
+
+        Raises ValueError for one that was not begun.
+        """
+        self._check_acquisition(number)
+        return self._append(Kind.DISCARD, {"acquisition": int(number), "reason": clean(reason) or "discarded"})
+
+    def memo(self, key: str, value: Any) -> int:
+        """Remember a JSON value under `key`; a later one with the same key replaces it."""
+        return self._append(Kind.MEMO, {"key": key, "value": value})
+
+    def audit(self, instrument: str, parameter: str, value: Any, bench_time_s: float) -> None:
+        """A parameter was set; written with the next record, or within some ms."""
+        if type(value) not in _SCALARS:
+            value = json.loads(to_json(value))  # as it is now
+        entry = (bench_time_s, time.time(), cleaned(instrument), cleaned(parameter), value)
+        self._journal.note(Kind.AUDIT, entry)
+
+    def monitor(self, name: str, value: float, unit: str, bench_time_s: float) -> None:
+        """A reading of a slow quantity; written like `audit`. Raises ValueError for an unusable name."""
+        check_monitor_name(name)
+        self._journal.note(Kind.MONITOR, (name, float(bench_time_s), float(value), cleaned(unit)))
 
     def snapshot(self, label: str, snapshot: Mapping[str, Any]) -> int:
         """The state of the instruments ("before", "after"); a later one with the same label replaces it."""
-        _check_name(label)
+        check_name(label)
         return self._append(Kind.SNAPSHOT, {"label": label, "snapshot": dict(snapshot)})
 
     def twin(self, truth: Mapping[str, Any]) -> int:
@@ -192,6 +304,7 @@ class RunWriter:
             self._ended = True
         self._journal.flush(durable=True)
         self._journal.close()
+        self._sealer.close()
         path = complete(self.directory)
         self._lock.release()
         return path
@@ -199,6 +312,8 @@ class RunWriter:
     def close(self) -> None:
         """Let go of the run without finishing it; idempotent."""
         self._journal.close()
+        self._sealer.close()
+        self._reserve.release()
         self._lock.release()
 
     def __enter__(self) -> RunWriter:
@@ -210,30 +325,8 @@ class RunWriter:
         self.close()
 
     def _check_acquisition(self, number: int) -> None:
-        if not 0 <= number < self._acquisitions:
+        if not 0 <= number < len(self._blocks):
             raise ValueError(f"acquisition {number} of {self.directory} was not begun: begin_acquisition")
 
     def _append(self, kind: Kind, header: Mapping[str, Any]) -> int:
         return self._journal.append(kind, {**header, "wall_time_s": time.time()})
-
-
-def _check_default_plot(plot: Any) -> None:
-    if plot and not (isinstance(plot, Mapping) and {"sweep", "axis", "signal"} <= plot.keys()):
-        raise ValueError(f"default_plot {plot!r}: give sweep, axis and signal, and errors if there are any")
-
-
-def _check_name(name: str, reserved: tuple[str, ...] = ()) -> None:
-    if not _NAME.fullmatch(name) or name in reserved:
-        taken = f"; taken are {', '.join(reserved)}" if reserved else ""
-        raise ValueError(f"name {name!r}: use letters, digits and _, beginning with a letter{taken}")
-
-
-def _plain(name: str, value: Any) -> float | int | str:
-    plain = value.item() if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0 else value
-    if not isinstance(plain, float | int | str):
-        raise TypeError(f"value {name!r} is {type(value).__name__}; a row holds numbers, booleans and text")
-    if isinstance(plain, int) and not -(2**63) <= plain < 2**63:
-        raise ValueError(f"value {name!r} = {plain} has more than 64 bits; record it as a float or as text")
-    if isinstance(plain, str) and re.search("[\0\ud800-\udfff]", plain):
-        raise ValueError(f"value {name!r}: HDF5 text holds no NUL and no half characters; remove them")
-    return plain

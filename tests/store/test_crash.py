@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from labctl.store import finish_journal, open_run, read_journal
-from labctl.store.journal import Kind
+from labctl.store.records import Kind
 
 from .helpers import assert_same_blocks, make_block, read_all_blocks
 

@@ -13,10 +13,10 @@ from typing import Any
 import h5py
 import pytest
 
-from labctl.store import StoreError, finish_journal, open_run, read_journal
+from labctl.store import StoreError, disk, finish_journal, open_run, read_journal
 from labctl.store import finish as finish_module
-from labctl.store import journal as journal_module
-from labctl.store.journal import Journal, Kind
+from labctl.store.journal import Journal
+from labctl.store.records import Kind
 
 from .helpers import assert_same_blocks, make_block, read_all_blocks, write_scan
 
@@ -57,7 +57,7 @@ def test_truncation_at_any_byte_loses_only_the_last_records(tmp_path: Path) -> N
         assert not reader.end.corrupt
 
 
-def test_a_spoilt_byte_stops_the_reading_there(tmp_path: Path) -> None:
+def test_a_spoilt_byte_costs_one_record(tmp_path: Path) -> None:
     write_events(tmp_path / "j", 4)
     data = bytearray((tmp_path / "j").read_bytes())
     records = list(read_journal(tmp_path / "j"))
@@ -67,9 +67,13 @@ def test_a_spoilt_byte_stops_the_reading_there(tmp_path: Path) -> None:
         spoilt[position] ^= 0x40
         (tmp_path / "spoilt").write_bytes(spoilt)
         reader = read_journal(tmp_path / "spoilt")
-        good = len(list(reader))
-        assert ends[good] <= position < ends[good + 1]
-        assert reader.end.offset == ends[good] and reader.end.reason
+        hit = next(number for number, end in enumerate(ends[1:]) if position < end)
+        assert [record.seq for record in reader] == [n for n in range(len(records)) if n != hit]
+        if hit == len(records) - 1:
+            assert reader.end.offset == ends[hit] and reader.end.reason
+        else:
+            (damage,) = reader.end.damages
+            assert (damage.offset, damage.size, damage.lost) == (ends[hit], ends[hit + 1] - ends[hit], 1)
 
 
 def test_run_cut_anywhere_is_recovered_up_to_the_cut(tmp_path: Path) -> None:
@@ -118,7 +122,7 @@ def fail_writing(monkeypatch: pytest.MonkeyPatch, room: list[int], code: int) ->
         return done
 
     real_write = os.write
-    monkeypatch.setattr(journal_module.os, "write", write)
+    monkeypatch.setattr(disk.os, "write", write)
 
 
 def test_full_disk_is_reported_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +156,7 @@ def test_input_output_error_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def fail(fd: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(journal_module, "_fdatasync", fail)
+    monkeypatch.setattr(disk, "_fdatasync", fail)
     for _ in range(2):
         with pytest.raises(StoreError, match="fdatasync failed"):
             writer.flush(durable=True)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labctl.store import RunWriter, open_run
-from labctl.store.codec import CHUNK, ChunkCodec, to_steps, to_times
+from labctl.store import RunWriter, StoreError, open_run
+from labctl.store.codec import CHUNK, ChannelTable, ChunkCodec, pack, unpack_times
 from labctl.timetags.block import Gap, TagBlock
 
 from .helpers import assert_same_blocks, make_block
@@ -88,11 +89,33 @@ def check(run: Any, wanted_blocks: dict[int, list[TagBlock]], wanted_rows: list[
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))
 def test_steps_are_exact_for_any_int64(times: list[int]) -> None:
     array = np.array(times, np.int64)
-    np.testing.assert_array_equal(to_times(to_steps(array)), array)
+    tags = pack(array, np.zeros(array.size, np.uint8))
+    np.testing.assert_array_equal(unpack_times(tags.begin_ps, tags.steps, tags.carries), array)
 
 
-def test_codec_is_the_filter_of_the_file() -> None:
-    codec = ChunkCodec(np.int64)
+def test_chunks_come_back_from_the_filter() -> None:
+    codec, table = ChunkCodec(), ChannelTable()
     for seed in range(3):
-        values = np.random.default_rng(seed).integers(-(2**63), 2 ** (20 * (seed + 1)), CHUNK)
-        np.testing.assert_array_equal(codec.decode(codec.encode(values)), values)
+        rng = np.random.default_rng(seed)
+        times = rng.integers(-(2**63), 2 ** (20 * (seed + 1)), CHUNK - seed)
+        channels = rng.choice([1, -1024, 1025, -(2**31), 2**31 - 1], CHUNK - seed).astype(np.int32)
+        tags = pack(times, table.places(channels))
+        found = codec.decode(codec.encode(tags))
+        assert found.crc() == codec.encode(tags).crc == tags.padded().crc()
+        np.testing.assert_array_equal(unpack_times(found.begin_ps, found.steps, found.carries)[: times.size], times)
+        np.testing.assert_array_equal(table.channels(found.places)[: times.size], channels)
+
+
+def test_poisson_tags_at_1_mcps_are_small() -> None:
+    rng = np.random.default_rng(1)
+    for channels in (2, 4, 8):
+        times = np.cumsum(np.rint(rng.exponential(1e6, CHUNK)).astype(np.int64))
+        chunk = ChunkCodec().encode(pack(times, rng.integers(0, channels, CHUNK).astype(np.uint8)))
+        bits = 8 * (len(chunk.steps) + len(chunk.places)) / CHUNK
+        assert bits <= 22.8 + np.log2(channels) + 0.3
+
+
+def test_too_many_channels_are_refused() -> None:
+    table = ChannelTable(range(255))
+    with pytest.raises(StoreError, match="255 channels at most"):
+        table.places(np.array([3, 255], np.int32))

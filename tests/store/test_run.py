@@ -24,7 +24,7 @@ def test_finished_run_reads_back(tmp_path: Path) -> None:
     run = open_run(path.parent)
     assert (run.experiment, run.status, run.reason) == ("delay_scan", "success", "all points taken")
     assert run.parameters == {"dwell_s": 1.0}
-    assert run.header["schema_version"] == 1 and run.header["start_time"].endswith("+00:00")
+    assert run.header["schema_version"] == 2 and run.header["start_time"].endswith("+00:00")
     assert run.twin == {"lifetime_s": 1e-9}
     assert run.snapshots == {"before": {"laser": {"power_w": 1e-3}}}
     assert run.events[0]["kind"] == "started" and run.events[0]["operator"] == "test"
@@ -36,6 +36,14 @@ def test_finished_run_reads_back(tmp_path: Path) -> None:
     assert [item.live_time_ps for item in run.acquisitions] == [block.duration_ps for block in blocks]
     assert run.acquisitions[2].channels == CHANNELS
     assert_same_blocks(read_all_blocks(run), blocks)
+
+
+def test_a_file_of_schema_1_reads_back() -> None:
+    run = open_run(Path(__file__).parent / "data" / "version1")
+    assert run.header["schema_version"] == 1 and run.status == "success"
+    assert_same_blocks(read_all_blocks(run), [make_block(index, 50) for index in range(3)])
+    assert run.memos == {} and run.audit == [] and run.monitors == {}
+    assert all(item.ended and not item.discarded and item.part == 0 for item in run.acquisitions)
 
 
 def test_live_crashed_and_finished_run_read_alike(tmp_path: Path) -> None:

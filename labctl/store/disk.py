@@ -1,0 +1,107 @@
+"""Everything that changes the disk: the only place where the store opens, writes, syncs and renames files.
+
+Each function is one step that a crash can fall before or after, so a test that records or refuses these
+calls sees all that a run does to its folder. (HDF5 writes its files itself, through `new_hdf5`.)
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_fdatasync = getattr(os, "fdatasync", os.fsync)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """True when `error` says that the disk, or what a quota leaves of it, is full."""
+    return isinstance(error, OSError) and error.errno in FULL
+
+
+def open_to_append(path: Path, *, new: bool) -> int:
+    """A descriptor that writes behind the end of a file. Raises FileExistsError when a `new` one exists."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o644)
+
+
+def write(fd: int, data: bytes) -> None:
+    """Write all of `data`."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def cut(fd: int, size: int) -> None:
+    """Cut an open file back to `size` bytes."""
+    os.ftruncate(fd, size)
+
+
+def close(fd: int) -> None:
+    """Close a descriptor."""
+    os.close(fd)
+
+
+def sync(fd: int) -> None:
+    """Make what was written to an open file survive a power cut."""
+    _fdatasync(fd)
+
+
+def sync_file(path: Path) -> None:
+    """Make a closed file survive a power cut."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable (POSIX; Windows does so by itself)."""
+    if sys.platform == "win32":
+        return
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file its final name; a file of that name is replaced in one step."""
+    os.replace(source, target)
+
+
+def keep_as(path: Path, name: Path) -> None:
+    """Give a file a second name, so that it stays when another takes the first; copies where it must."""
+    name.unlink(missing_ok=True)
+    try:
+        os.link(path, name)
+    except OSError:
+        shutil.copyfile(path, name)
+        sync_file(name)
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it is there."""
+    path.unlink(missing_ok=True)
+
+
+def reserve(path: Path, size: int) -> None:
+    """A file that takes `size` bytes of the disk. Raises OSError when there is no room for it."""
+    if sys.platform == "win32":
+        return
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        os.posix_fallocate(fd, 0, size)
+    finally:
+        os.close(fd)
+
+
+def new_hdf5(path: Path) -> Any:
+    """An HDF5 file to write, readable by HDF5 1.10 and later; an existing one is replaced."""
+    return h5py.File(path, "w", libver=("earliest", "v110"))
