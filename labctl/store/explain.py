@@ -14,12 +14,11 @@ import numpy as np
 
 from labctl.timetags import Counts
 
-from .contents import ROW_COLUMNS, Acquisition
+from .contents import ROW_COLUMNS, Acquisition, AuditEntry
 from .errors import StoreError
+from .reader import RunData
 from .snapshots import Reading, readings
 
-AuditedRun = Any
-AuditEntry = Any
 Instant = tuple[float, float]
 """Wall time, and bench time where that did not move, both in s. Wall time leads because it goes on through
 a run that was interrupted, while the clock of a bench may begin anew."""
@@ -84,7 +83,7 @@ def parse_point(text: str) -> PointName:
     return PointName(int(parts[0]), sweep, int(parts[1]) if len(parts) == 2 else None)
 
 
-def explain(data: AuditedRun, point: PointName) -> Explanation:
+def explain(data: RunData, point: PointName) -> Explanation:
     """What led to a committed point of a run. Without an attempt, the last one.
 
     Raises StoreError, naming what there is, when no such point was committed or several sweeps have one.
@@ -117,7 +116,7 @@ class _Row:
         return {name: [value, self.units.get(name, "")] for name, value in self.values.items()}
 
 
-def _rows(data: AuditedRun) -> Iterator[_Row]:
+def _rows(data: RunData) -> Iterator[_Row]:
     for sweep in data.sweeps:
         columns, units = data.rows(sweep), data.units(sweep)
         recorded = [name for name in columns if name not in ROW_COLUMNS]
@@ -131,7 +130,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _find(data: AuditedRun, point: PointName) -> _Row:
+def _find(data: RunData, point: PointName) -> _Row:
     rows = list(_rows(data))
     found = [
         row
@@ -157,7 +156,7 @@ def _what_there_is(rows: Iterable[_Row]) -> str:
     return ", ".join(spans) or "none"
 
 
-def _trail(data: AuditedRun) -> list[AuditEntry]:
+def _trail(data: RunData) -> list[AuditEntry]:
     return sorted(data.audit, key=_instant)
 
 
@@ -165,7 +164,7 @@ def _instant(entry: AuditEntry) -> Instant:
     return entry.wall_time_s, entry.bench_time_s
 
 
-def _sets(data: AuditedRun, begin: Instant, end: Instant) -> Iterator[tuple[Instant, Step]]:
+def _sets(data: RunData, begin: Instant, end: Instant) -> Iterator[tuple[Instant, Step]]:
     """Every set between two instants, with the value before it: the last set, or the first snapshot."""
     known = readings(data.snapshots.get("before", {}))
     for entry in _trail(data):
@@ -177,7 +176,7 @@ def _sets(data: AuditedRun, begin: Instant, end: Instant) -> Iterator[tuple[Inst
         known[key] = Reading(entry.value, before.unit)
 
 
-def _events(data: AuditedRun, begin: Instant, end: Instant) -> Iterator[tuple[Instant, Step]]:
+def _events(data: RunData, begin: Instant, end: Instant) -> Iterator[tuple[Instant, Step]]:
     for event in data.events:
         at = event["wall_time_s"], event["bench_time_s"]
         if begin < at <= end:
@@ -185,7 +184,7 @@ def _events(data: AuditedRun, begin: Instant, end: Instant) -> Iterator[tuple[In
             yield at, Step("event", event["bench_time_s"], event["kind"], fields)
 
 
-def _acquisitions(data: AuditedRun, row: _Row) -> list[Acquisition]:
+def _acquisitions(data: RunData, row: _Row) -> list[Acquisition]:
     """Those of the point, discarded ones of earlier attempts included."""
     return [
         item
@@ -194,7 +193,7 @@ def _acquisitions(data: AuditedRun, row: _Row) -> list[Acquisition]:
     ]
 
 
-def _acquisition(data: AuditedRun, acquisition: Any) -> Step:
+def _acquisition(data: RunData, acquisition: Acquisition) -> Step:
     fields: dict[str, Any] = {
         "attempt": acquisition.attempt,
         "part": acquisition.part,
@@ -203,13 +202,13 @@ def _acquisition(data: AuditedRun, acquisition: Any) -> Step:
     if acquisition.discarded:
         return Step("acquisition", None, f"discarded: {acquisition.discarded}", fields)
     counter = Counts(list(acquisition.channels))
-    for block in data.tag_blocks(acquisition.id):
+    for block in data.tag_blocks(acquisition):
         counter.update(block)
     fields["counts"] = {acquisition.channels[channel]: n for channel, n in counter.counts.items()}
     return Step("acquisition", None, f"acquisition {acquisition.id}", fields)
 
 
-def _settings(data: AuditedRun, end: Instant) -> list[Setting]:
+def _settings(data: RunData, end: Instant) -> list[Setting]:
     before = readings(data.snapshots.get("before", {}))
     last = {(e.instrument, e.parameter): e for e in _trail(data) if _instant(e) <= end}
     return [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import ROOT, assert_refused, labctl_process
+from tests.cli.commands import ROOT, labctl_process
 from tests.docs.readme_blocks import Block, blocks_of, commands_of, labels_of, normal
 
 PAGE = ROOT / "docs" / "how-to" / "dry-run.md"
