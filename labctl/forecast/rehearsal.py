@@ -84,19 +84,20 @@ class _Rehearsal:
         tags = sum(data.contents.blocks.tags)
         size = sum(file.stat().st_size for file in data.directory.iterdir())
         stopped = bool(problem) and data.status != "success"
+        counts = list(_counts(data, self.scale))
         return Forecast(
             experiment=self.experiment.name,
             bench=self.stand_in.asked.bench,
             rehearsed_on=self.stand_in.simulated.bench,
             scale=self.scale,
             points=sum(len(data.rows(sweep)["index"]) for sweep in data.sweeps),
-            problem=(data.reason or problem) if stopped else problem,
+            problem=(data.reason or problem) if stopped else problem or self.stand_in.guard_trip(counts),
             problem_place=_place(data) if stopped else "",
             bench_time_s=bench_time_s,
             wall_time_s=bench_time_s + sum(link.wall_time_s for link in links),
             disk_bytes=round(size / self.scale),
             bytes_per_tag=size / tags if tags else None,
-            counts=list(_counts(data, self.scale)),
+            counts=counts,
             estimates=self._estimates(analysis, data.twin),
             links=links,
             verdict=analysis.verdict if analysis else "",

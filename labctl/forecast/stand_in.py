@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from labctl.errors import LabctlError
 from labctl.instruments.base import LabInstrument
 from labctl.instruments.limits import Limits
 
-from .forecast import ForecastError
+from .forecast import CountForecast, ForecastError
 
 _CONTROL_PORT = re.compile(r"[\w.-]+:\d+")
 
@@ -63,6 +64,19 @@ class StandIn:
                 f"bench {self.asked.bench!r} has no instrument for {', '.join(map(repr, missing))}; "
                 f"add it to {self.asked_file} under that name or in `roles:`"
             )
+
+    def guard_trip(self, counts: Iterable[CountForecast]) -> str:
+        """How the detector guard of the bench would trip at these rates, "" if it would not."""
+        guard = self.asked.detector_guard
+        if guard is None:
+            return ""
+        for item in counts:
+            if item.channel in guard.channels and item.highest_hz > guard.max_rate:
+                return (
+                    f"the detector guard of {self.asked.bench} closes above {guard.max_rate:g} 1/s, "
+                    f"and channel {item.channel} reaches {item.highest_hz:.4g} 1/s in {item.sweep!r}"
+                )
+        return ""
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ import numpy as np
 
 from labctl.timetags import Counts
 
-from .contents import ROW_COLUMNS, Acquisition
+from .contents import ROW_COLUMNS, Acquisition, AuditEntry
 from .errors import StoreError
+from .reader import RunData
 from .snapshots import Reading, readings
 
-AuditedRun = Any
-AuditEntry = Any
 Instant = tuple[float, float]
-"""Bench time, and wall time where it stands still, both in s."""
+"""Wall time, and bench time where that did not move, both in s. Wall time leads because it goes on through
+a run that was interrupted, while the clock of a bench may begin anew."""
 _BEFORE_ALL = (-math.inf, -math.inf)
 _EVENT_FIELDS = ("kind", "bench_time_s", "wall_time_s")
 
@@ -83,7 +83,7 @@ def parse_point(text: str) -> PointName:
     return PointName(int(parts[0]), sweep, int(parts[1]) if len(parts) == 2 else None)
 
 
-def explain(data: AuditedRun, point: PointName) -> Explanation:
+def explain(data: RunData, point: PointName) -> Explanation:
     """What led to a committed point of a run. Without an attempt, the last one.
 
     Raises StoreError, naming what there is, when no such point was committed or several sweeps have one.
@@ -93,8 +93,8 @@ def explain(data: AuditedRun, point: PointName) -> Explanation:
     timed = [*_sets(data, begin, row.at), *_events(data, begin, row.at)]
     steps = [step for _, step in sorted(timed, key=lambda item: item[0])]
     steps += [_acquisition(data, acquisition) for acquisition in _acquisitions(data, row)]
-    steps.append(Step("commit", row.at[0], "committed", row.shown))
-    begin_s = None if begin is _BEFORE_ALL else begin[0]
+    steps.append(Step("commit", row.bench_time_s, "committed", row.shown))
+    begin_s = None if begin is _BEFORE_ALL else begin[1]
     return Explanation(row.sweep, row.index, row.attempt, begin_s, steps, _settings(data, row.at))
 
 
@@ -108,25 +108,29 @@ class _Row:
     units: dict[str, str]
 
     @property
+    def bench_time_s(self) -> float:
+        return self.at[1]
+
+    @property
     def shown(self) -> dict[str, Any]:
         return {name: [value, self.units.get(name, "")] for name, value in self.values.items()}
 
 
-def _rows(data: AuditedRun) -> Iterator[_Row]:
+def _rows(data: RunData) -> Iterator[_Row]:
     for sweep in data.sweeps:
         columns, units = data.rows(sweep), data.units(sweep)
         recorded = [name for name in columns if name not in ROW_COLUMNS]
         fixed = zip(*(columns[name].tolist() for name in ROW_COLUMNS), strict=True)
-        for number, (index, attempt, time_s, wall_s) in enumerate(fixed):
+        for number, (index, attempt, bench_s, wall_s) in enumerate(fixed):
             values = {name: _plain(columns[name][number]) for name in recorded}
-            yield _Row(sweep, index, attempt, (time_s, wall_s), values, units)
+            yield _Row(sweep, index, attempt, (wall_s, bench_s), values, units)
 
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _find(data: AuditedRun, point: PointName) -> _Row:
+def _find(data: RunData, point: PointName) -> _Row:
     rows = list(_rows(data))
     found = [
         row
@@ -152,15 +156,15 @@ def _what_there_is(rows: Iterable[_Row]) -> str:
     return ", ".join(spans) or "none"
 
 
-def _trail(data: AuditedRun) -> list[AuditEntry]:
+def _trail(data: RunData) -> list[AuditEntry]:
     return sorted(data.audit, key=_instant)
 
 
 def _instant(entry: AuditEntry) -> Instant:
-    return entry.bench_time_s, entry.wall_time_s
+    return entry.wall_time_s, entry.bench_time_s
 
 
-def _sets(data: AuditedRun, begin: Instant, end: Instant) -> Iterator[tuple[Instant, Step]]:
+def _sets(data: RunData, begin: Instant, end: Instant) -> Iterator[tuple[Instant, Step]]:
     """Every set between two instants, with the value before it: the last set, or the first snapshot."""
     known = readings(data.snapshots.get("before", {}))
     for entry in _trail(data):
@@ -172,15 +176,15 @@ def _sets(data: AuditedRun, begin: Instant, end: Instant) -> Iterator[tuple[Inst
         known[key] = Reading(entry.value, before.unit)
 
 
-def _events(data: AuditedRun, begin: Instant, end: Instant) -> Iterator[tuple[Instant, Step]]:
+def _events(data: RunData, begin: Instant, end: Instant) -> Iterator[tuple[Instant, Step]]:
     for event in data.events:
-        at = event["bench_time_s"], event["wall_time_s"]
+        at = event["wall_time_s"], event["bench_time_s"]
         if begin < at <= end:
             fields = {name: value for name, value in event.items() if name not in _EVENT_FIELDS}
-            yield at, Step("event", at[0], event["kind"], fields)
+            yield at, Step("event", event["bench_time_s"], event["kind"], fields)
 
 
-def _acquisitions(data: AuditedRun, row: _Row) -> list[Acquisition]:
+def _acquisitions(data: RunData, row: _Row) -> list[Acquisition]:
     """Those of the point, discarded ones of earlier attempts included."""
     return [
         item
@@ -189,7 +193,7 @@ def _acquisitions(data: AuditedRun, row: _Row) -> list[Acquisition]:
     ]
 
 
-def _acquisition(data: AuditedRun, acquisition: Any) -> Step:
+def _acquisition(data: RunData, acquisition: Acquisition) -> Step:
     fields: dict[str, Any] = {
         "attempt": acquisition.attempt,
         "part": acquisition.part,
@@ -198,13 +202,13 @@ def _acquisition(data: AuditedRun, acquisition: Any) -> Step:
     if acquisition.discarded:
         return Step("acquisition", None, f"discarded: {acquisition.discarded}", fields)
     counter = Counts(list(acquisition.channels))
-    for block in data.tag_blocks(acquisition.id):
+    for block in data.tag_blocks(acquisition):
         counter.update(block)
     fields["counts"] = {acquisition.channels[channel]: n for channel, n in counter.counts.items()}
     return Step("acquisition", None, f"acquisition {acquisition.id}", fields)
 
 
-def _settings(data: AuditedRun, end: Instant) -> list[Setting]:
+def _settings(data: RunData, end: Instant) -> list[Setting]:
     before = readings(data.snapshots.get("before", {}))
     last = {(e.instrument, e.parameter): e for e in _trail(data) if _instant(e) <= end}
     return [

@@ -27,12 +27,19 @@ class Watcher:
 
     def __init__(self) -> None:
         self.title, self.total_s, self.done_s, self.finished = "", 0.0, 0.0, False
+        self.done_points, self.last_state = 0, ""
 
     def start(self, title: str, total_s: float) -> None:
         self.title, self.total_s = title, total_s
 
     def advance(self, seconds: float, rates: dict[str, float]) -> None:
         self.done_s += seconds
+
+    def points(self, done: int, total: int) -> None:
+        self.done_points = done
+
+    def state(self, text: str) -> None:
+        self.last_state = text
 
     def say(self, text: str) -> None:
         raise AssertionError(text)
@@ -63,6 +70,7 @@ def test_a_dry_run_foretells_counts_errors_time_and_disk_and_leaves_nothing(spar
     assert list(spare.iterdir()) == [] and [p.name for p in spare.parent.iterdir()] == ["spare"]
     assert (watcher.title, watcher.total_s, watcher.finished) == ("dry run of hbt", 21.0, True)
     assert watcher.done_s == pytest.approx(21.0)
+    assert (watcher.done_points, watcher.last_state) == (1, "done")
     assert (forecast.bench, forecast.rehearsed_on, forecast.scale) == ("dot_lab", "sim_dot", 1.0)
     assert (forecast.problem, forecast.points) == ("", 1)
     darks, bright = [c for c in forecast.counts if c.channel == 1]

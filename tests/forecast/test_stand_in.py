@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from labctl.bench.bench import open_bench
-from labctl.forecast import ForecastError
+from labctl.forecast import CountForecast, ForecastError
 from labctl.forecast.stand_in import impose, real_limits, stand_in_for
 from labctl.instruments.limits import OutOfLimitsError
 from labctl.loading import find_config
@@ -88,3 +88,16 @@ def test_options_that_do_not_fit_the_twin_are_said_not_to_be_checked(tmp_path: P
     limits, remarks = real_limits(stand_in, tmp_path)
     assert limits == []
     assert remarks[-1].startswith("not checked: the limits of mir_gate")
+
+
+def test_the_detector_guard_of_the_real_bench_trips_at_the_foretold_rates(tmp_path: Path) -> None:
+    guard = "detector_guard: {channels: [1, 2], max_rate: 10 kHz, resume_below: 5 kHz}\nvalues:"
+    stand_in = stand_in_for(bench_file(tmp_path, ("values:", guard)))
+
+    def rate(channel: int, highest_hz: float) -> CountForecast:
+        return CountForecast("segments", channel, 2, 1e3, 1e3, highest_hz, 1.0, 2.0)
+
+    assert stand_in.guard_trip([rate(1, 9.9e3), rate(3, 1e6)]) == ""
+    trip = stand_in.guard_trip([rate(1, 9.9e3), rate(2, 10.1e3)])
+    assert "channel 2 reaches 1.01e+04 1/s in 'segments'" in trip
+    assert stand_in_for("sim_dot").guard_trip([rate(1, 1e9)]) == ""

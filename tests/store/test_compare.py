@@ -37,6 +37,7 @@ def make_run(
     writer = RunWriter.create(root, "hbt", HEADER | changes)
     writer.snapshot("before", snapshot)
     data = open_run(writer.finish(status))
+    data.header.update(HEADER | changes)  # also what the machine knows by itself
     if estimates is not None:
         (data.directory / "estimates.json").write_text(json.dumps({"estimates": estimates}))
     return data
