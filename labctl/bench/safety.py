@@ -69,8 +69,13 @@ def make_safe(
     )
 
 
-def carry_out(steps: Sequence[SafeStep], limit_s: float = STEP_LIMIT_S) -> list[SafeReport]:
-    """Carry out steps that are given in the order of building; as `make_safe`."""
+def carry_out(
+    steps: Sequence[SafeStep], limit_s: float = STEP_LIMIT_S, patience_s: float = PATIENCE_S
+) -> list[SafeReport]:
+    """Carry out steps that are given in the order of building; as `make_safe`.
+
+    patience_s: wall time after which a stage does not hold up the next one any more.
+    """
     reports: dict[str, SafeReport] = {}
     begun: list[threading.Thread] = []
     last_first = list(reversed(steps))
@@ -79,7 +84,7 @@ def carry_out(steps: Sequence[SafeStep], limit_s: float = STEP_LIMIT_S) -> list[
         chains = _by_wire([step for step in ordered if step.stage == stage])
         threads = [_start(partial(_follow, chain, limit_s, reports)) for chain in chains]
         begun += threads
-        _join(threads, PATIENCE_S)
+        _join(threads, patience_s)
     for thread in begun:
         thread.join()  # ends, because every step of it does
     return [reports[step.instrument] for step in ordered]
