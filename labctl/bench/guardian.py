@@ -232,7 +232,7 @@ class Guardian:
         return bool(self._locks.descriptors)
 
     def _make_safe(self, preparation: Preparation, trip: Trip, begin_s: float) -> None:
-        rescue = Rescue(self._charge())
+        rescue = Rescue(self._charge(), trip.names)
         unsafe = list(trip.names or preparation.config.instruments)
         self._give_up.clear()
         while unsafe:

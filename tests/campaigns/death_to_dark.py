@@ -38,17 +38,21 @@ with open_bench("sim_dot") as bench:
     bench.diode.enabled(True)
     bench.mir_gate.open(True)
     print(bench.twin.control_address, flush=True)
-    while True:
-        bench.heart.beat(what="holding light")
-        time.sleep(0.05)
+    {action}
 """
+BEAT = """while True:
+        bench.heart.beat(what="holding light")
+        time.sleep(0.05)"""
 
 
 @contextmanager
-def engine() -> Iterator[tuple[subprocess.Popen[str], TwinClient]]:
-    """A process that holds light, and a client of its twin, which stays as long as that is connected."""
+def engine(action: str = BEAT) -> Iterator[tuple[subprocess.Popen[str], TwinClient]]:
+    """A process that holds light, and a client of its twin, which stays as long as that is connected.
+
+    action: what it does then, a statement that does not end.
+    """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", HOLD]
+    command = [sys.executable, "-c", HOLD.format(action=action)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         with TwinClient(process.stdout.readline().strip()) as client:
