@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from labctl.quantities import QuantityError, Seconds, format_quantity, parse_quantity
+from labctl.quantities import QuantityError, Seconds, any_quantity, format_quantity, parse_quantity
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,11 @@ def test_a_field_takes_text_and_keeps_its_bounds():
         Model(dwell="1 min")
     with pytest.raises(ValueError, match="is a power, expected a time"):
         Model(dwell="3 mW")
+
+
+def test_any_quantity_says_its_unit():
+    found = [any_quantity(text) for text in ("2 min", "3 m", "5 mW", "10 %", "0.3", "-12 dBm")]
+    assert found == [(120.0, "s"), (3.0, "m"), (5e-3, "W"), (0.1, ""), (0.3, ""), (-12.0, "dBm")]
+    for text in ("", "s", "3 parsec", "X"):
+        with pytest.raises(QuantityError, match="is not a quantity"):
+            any_quantity(text)

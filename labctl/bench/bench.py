@@ -215,6 +215,8 @@ def _empty_bench(
         stack.callback(twin.close)
         twin.client.lease("bench")
     heart = Heart(guardian)
+    if twin is not None:
+        twin.client.call_while_waiting(heart.renew)
     clock = BeatingClock(TwinClock(twin.client) if twin else WallClock(), heart)
     bench = Bench(config, file, clock, twin, heart)
     bench.addresses = resolve(config, str(file), twin.client.hello()["devices"] if twin else {})

@@ -96,6 +96,11 @@ class Heart:
         self._thread = threading.get_ident()
         self._promise(time.monotonic() + limit_s, what)
 
+    def renew(self) -> None:
+        """Promise once more what was promised last, for a turn of the loop; from within a long wait."""
+        if threading.get_ident() == self._thread and self._due_s < float("inf"):
+            self._promise(max(self._due_s, time.monotonic() + Kind.SLICE.default_s), self._what)
+
     def rest(self) -> None:
         """Promise nothing until the next beat."""
         self._promise(float("inf"), "at rest")

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -29,6 +29,8 @@ START_S = 60.0
 LOOK_S = 30.0
 ADVANCE_S = 600.0
 WAIT_SLICE_S = 5.0
+LOOK_UP_S = 0.2
+"""Wall time between two signs of life of who waits for the world, which may compute for long."""
 LOG_S = 5.0
 """Wall time to read what a dead twin left in its pipe."""
 
@@ -49,6 +51,7 @@ class _Line:
         self._lock = threading.Lock()
         self._buffer = bytearray()
         self._number = 0
+        self.while_waiting: Callable[[], None] = lambda: None
         try:
             self._socket = socket.create_connection((host, int(port)), timeout=LOOK_S)
         except (OSError, ValueError) as error:
@@ -90,8 +93,12 @@ class _Line:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 raise TimeoutError
-            self._socket.settimeout(left_s)
-            chunk = self._socket.recv(1 << 16)
+            self._socket.settimeout(min(left_s, LOOK_UP_S))
+            try:
+                chunk = self._socket.recv(1 << 16)
+            except TimeoutError:
+                self.while_waiting()
+                continue
             if not chunk:
                 raise ConnectionError("the twin closed it")
             self._buffer += chunk
@@ -114,6 +121,10 @@ class TwinClient:
             self._time_line.close()
             raise
         self._owns_time = False
+
+    def call_while_waiting(self, sign_of_life: Callable[[], None]) -> None:
+        """Have this called every 0.2 s of wall time by whoever waits here for time to pass."""
+        self._time_line.while_waiting = sign_of_life
 
     @property
     def owns_time(self) -> bool:

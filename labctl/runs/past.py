@@ -44,7 +44,7 @@ class Past:
             attempts=attempts,
             memos=dict(data.memos),
             acquisitions=kept,
-            complete=frozenset(item.id for item in kept.values() if item.complete),
+            complete=frozenset(item.id for item in kept.values() if item.ended),
             data=data,
             truth=dict((data.twin or {}).get("acquisitions", {})),
         )

@@ -73,10 +73,10 @@ def _summarise_run(folder: Path, name: str) -> RunSummary:
 
 def _first_record(folder: Path) -> dict[str, Any]:
     """The header of a run that is not finished; nothing else of the journal is read."""
-    from .journal import Kind, read_journal
+    from .records import read_journal
 
     head = next(iter(read_journal(folder / JOURNAL)), None)
-    if head is None or head.kind is not Kind.HEADER:
+    if head is None or "experiment" not in head.header:
         raise StoreError(f"{folder / JOURNAL}: the journal has no header")
     return head.header
 

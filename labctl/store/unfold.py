@@ -6,7 +6,7 @@ except those in sealed tag files, which stay where they are when the run goes on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import accumulate
@@ -29,12 +29,22 @@ from .tags import BlockTable, TagEncoder, block_header
 _UNBOUNDED = 1 << 62
 
 
-def unfold(run_file: Path, journal: Path, header: Mapping[str, Any], *, keep_sealed: bool) -> None:
+def unfold(
+    run_file: Path,
+    journal: Path,
+    header: Mapping[str, Any],
+    *,
+    keep_sealed: bool,
+    without_rows_of: Sequence[str] = (),
+) -> None:
     """Write a complete, durable journal at the new path `journal` that holds the run of `run_file`.
 
     header: what the new journal begins with. keep_sealed: refer to the sealed tag files.
+    without_rows_of: sweeps whose rows are left out.
     """
     contents = load_run(run_file)
+    for sweep in without_rows_of:
+        contents.sweeps.pop(sweep, None)
     out = Journal(journal, segment_limit=_UNBOUNDED)
     try:
         wall_time_s = datetime.fromisoformat(contents.end_time).timestamp()

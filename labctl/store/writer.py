@@ -114,10 +114,17 @@ class RunWriter:
             raise
 
     @classmethod
-    def extend(cls, directory: Path | str, root: Path | str, **journal_options: Any) -> RunWriter:
+    def extend(
+        cls,
+        directory: Path | str,
+        root: Path | str,
+        *,
+        without_rows_of: Sequence[str] = (),
+        **journal_options: Any,
+    ) -> RunWriter:
         """Start a new run under `root` that begins with all that the successful run in `directory` has.
 
-        That run stays as it is; the new one names it in its header as `extends`.
+        without_rows_of: sweeps whose rows are to be committed anew. That run stays as it is; the new one names it in its header as `extends`.
         Raises StoreError when it did not end with success; RunNotFound.
         """
         old = find_run(Path(directory))
@@ -125,10 +132,11 @@ class RunWriter:
         if contents is None or contents.status != "success":
             raise StoreError(f"{old}: only a run that ended with success can be extended; resume this one")
         now, experiment = datetime.now(UTC), contents.header["experiment"]
-        header = {**contents.header, **_machine_header(experiment, now), "extends": contents.header["uuid"]}
+        header = {**contents.header, **machine_header(experiment, now), "extends": contents.header["uuid"]}
         lock = FolderLock(make_folder(Path(root), experiment, now.astimezone()))
         try:
-            unfold(old / RUN_FILE, lock.folder / f"{JOURNAL}.tmp", header, keep_sealed=False)
+            new = lock.folder / f"{JOURNAL}.tmp"
+            unfold(old / RUN_FILE, new, header, keep_sealed=False, without_rows_of=without_rows_of)
             rename(lock.folder / f"{JOURNAL}.tmp", lock.folder / JOURNAL)
             sync_folder(lock.folder)
             return cls._reopen(lock, **journal_options)

@@ -165,7 +165,7 @@ def test_too_bright_a_light_closes_the_shutter_and_spoils_the_point(bench, tmp_p
             tags = run.acquire(tagger, 0.3, channels=[1])
             seen.append((point.attempt, tags.counts[1], list(log)))
             point.record(counts=tags.counts[1])
-    assert seen == [(0, 1, [("shutter", False), ("shutter", True)]), (1, 3, [])]
+    assert seen == [(0, 2, [("shutter", False), ("shutter", True)]), (1, 3, [])]
     data = open_run(writer.finish("success"))
     assert data.rows("scan")["attempt"].tolist() == [1]
     assert [(a.attempt, a.discarded != "") for a in data.all_acquisitions] == [(0, True), (1, False)]
