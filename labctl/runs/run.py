@@ -134,7 +134,7 @@ class Run:
             scan = axis(axis_name, values)
         if reference_every and reference is None:
             raise ValueError("reference_every needs the axis value of the reference")
-        units = dict(scan.units)
+        units = {**scan.units, **self._records}
         order = visits(len(scan), shuffle=shuffle, seed=self.seed, reference_every=reference_every)
         references = 0
         for done, visit in enumerate(order):
@@ -159,7 +159,7 @@ class Run:
             values = self.once(f"{name}/{index}", lambda rows=rows: propose(rows))  # type: ignore[misc]
             if values is None:
                 return
-            yield from self._visit(name, index, dict(values), False, units)
+            yield from self._visit(name, index, dict(values), False, {**units, **self._records})
 
     def _visit(
         self, name: str, index: int, values: dict[str, float], reference: bool, units: dict[str, str]
@@ -190,9 +190,7 @@ class Run:
         if unknown:
             raise KeyError(f"{', '.join(sorted(unknown))} is not declared in the experiment's `records`")
         values = point.values | {"reference": point.reference} | point.recorded
-        self._writer.row(
-            point.sweep, point.index, point.attempt, values, {**units, **self._records}, self._now_s()
-        )
+        self._writer.row(point.sweep, point.index, point.attempt, values, units, self._now_s())
         self._writer.flush()  # a committed point survives whatever happens to this process
         self._rows.setdefault(point.sweep, []).append(values)
 

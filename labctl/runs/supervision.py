@@ -88,6 +88,7 @@ class Supervisor:
         self._settle_s = settle_s
         self._guardian_lost = False
         self._keep_light = False
+        self._names: dict[Any, tuple[str, str]] = {}
         self._next_check_s = 0.0
         self._last_s = 0.0
 
@@ -292,11 +293,11 @@ class Supervisor:
 
     def audit(self, parameter: Any, value: Any) -> None:
         """Record that a parameter of an instrument was set."""
-        instrument = parameter.root_instrument
-        if instrument is not None:
-            now_s = self._last_s if self._bench.twin else self._bench.clock.now()
-            name = parameter.full_name.removeprefix(f"{instrument.name}_")
-            self._writer.audit(instrument.name, name, value, now_s)
+        names = self._names.get(parameter)
+        if names is None:
+            names = self._names[parameter] = _names_of(parameter)
+        now_s = self._last_s if self._bench.twin else self._bench.clock.now()
+        self._writer.audit(*names, value, now_s)
 
     def _changed(self, state: State, reason: str) -> None:
         self.event("state", state=str(state), reason=reason)
@@ -307,3 +308,10 @@ class Supervisor:
     def _tell(self, event: HookEvent, reason: str) -> None:
         if self._hooks is not None:
             self._hooks.fire(event, reason=reason)
+
+
+def _names_of(parameter: Any) -> tuple[str, str]:
+    """The instrument's name ("" without one) and the parameter's within it."""
+    instrument = parameter.root_instrument
+    name = instrument.name if instrument is not None else ""
+    return name, parameter.full_name.removeprefix(f"{name}_")

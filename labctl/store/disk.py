@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _fdatasync = getattr(os, "fdatasync", os.fsync)
 
@@ -104,4 +102,6 @@ def reserve(path: Path, size: int) -> None:
 
 def new_hdf5(path: Path) -> Any:
     """An HDF5 file to write, readable by HDF5 1.10 and later; an existing one is replaced."""
+    import h5py  # here, so that who only looks through folders does not wait for it
+
     return h5py.File(path, "w", libver=("earliest", "v110"))
