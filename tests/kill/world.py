@@ -8,6 +8,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from labctl.bench.bench import open_bench
 from labctl.bench.twin_client import TwinClient, TwinProcess, start_twin
 from labctl.loading import find_config
 
@@ -35,6 +36,16 @@ class World:
     def client(self) -> TwinClient:
         """Its control port, on connections of the harness's own."""
         return self._twin.client
+
+    def warm(self) -> None:
+        """Let there be light once, so that no trial waits for the kernels of the twin to be compiled."""
+        with open_bench(str(self.bench_file), guardian=False) as bench:
+            bench.diode.synchronised(True)
+            bench.excitation.mean_excitons(0.1)
+            bench.diode.enabled(True)
+            bench.mir_gate.open(True)
+            for _ in bench.tagger.stream([1, 2, 4], 0.1, 0.1):
+                pass
 
     def renew(self) -> None:
         """A new twin in the place of one that is not as it was."""
