@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint campaign bench kill-test kill-latency clean
+.PHONY: demo test lint campaign bench kill-test kill-latency soak clean
 
 demo: $(VENV)/.demo
 	$(BIN)/labctl demo
@@ -26,6 +26,7 @@ TOPICS ?=
 BENCH_OPTIONS ?=
 bench: $(VENV)/.demo
 	$(BIN)/python -m benchmarks $(TOPICS) $(BENCH_OPTIONS)
+
 # every way to die in every phase of a run: is it dark afterwards, and is everything on disk?
 # (goes on where it was interrupted; about an hour of two cores for 20 repeats of each)
 REPEATS ?= 20
@@ -35,6 +36,11 @@ kill-test: $(VENV)/.test
 # how soon it is dark, on a machine whose cores are all busy
 kill-latency: $(VENV)/.test
 	$(BIN)/python -m tests.kill.latency
+
+# does the guardian leave slow but healthy runs alone, under full load?
+SOAK_MINUTES ?= 120
+soak: $(VENV)/.test
+	$(BIN)/python tests/campaigns/no_false_alarm.py --minutes $(SOAK_MINUTES)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

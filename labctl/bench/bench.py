@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,9 @@ def _build(bench: Bench, name: str) -> LabInstrument:
         bench.config, name, str(bench.file),
         address=bench.addresses.get(name), clock=bench.clock, instruments=bench.instruments,
     )  # fmt: skip
+    link = bench.opened[name].link
+    if link is not None:
+        link.declare = partial(bench.heart.promise, kind=Kind.TRANSACTION)
     return bench.opened[name]
 
 

@@ -26,7 +26,7 @@ from labctl.runs.run import Run
 from labctl.runs.states import State
 from labctl.runs.supervision import RunStopped, Supervisor
 from labctl.runs.watch_setup import make_detector_guard, make_watchman
-from labctl.settings import RunSettings, load_settings
+from labctl.settings import RunSettings, Settings, load_settings
 from labctl.store import RunWriter
 from labctl.store.calibrations import CalibrationStore, Chosen, choose_calibrations
 from labctl.store.provenance import machine_header, run_metadata
@@ -92,18 +92,20 @@ def take_run(
     progress: Progress | None = None,
     command: str = "",
     labels: RunSettings | None = None,
+    settings: Settings | None = None,
     on_open: Callable[[Bench], None] | None = None,
     continuation: Continuation | None = None,
 ) -> Taken:
     """Run `experiment` on the bench and complete its file.
 
     root: folder that collects runs. labels: what the user says of the run (operator, sample, position, tags).
-    on_open: called with the open bench before the run begins. continuation: the run that goes on.
-    A stop request gives the status "abort"; an exception is recorded as "fail" and raised again after
-    everything is safe and the file is complete. Raises CannotResume when what goes on would not be the same
-    run.
+    settings: those of `labctl.toml` if left out; its hooks are called. on_open: called with the open bench
+    before the run begins. continuation: the run that goes on. A stop request gives the status "abort"; an
+    exception is recorded as "fail" and raised again after everything is safe and the file is complete. Raises
+    CannotResume when what goes on would not be the same run.
     """
     twin = twin or TwinOptions()
+    settings = settings or load_settings()
     watcher: Progress = progress or Silent()
     requests = Requests()
     opened: list[Bench] = []
@@ -115,14 +117,14 @@ def take_run(
         calibrations = _calibrations(experiment, bench, root)
         for warning in calibrations.warnings:
             watcher.say(f"warning: {warning}")
-        header = _header(experiment, bench, twin, command, labels or load_settings().run)
+        header = _header(experiment, bench, twin, command, labels or settings.run)
         header["calibrations"] = calibrations.used
         writer = _open_writer(root, experiment, header, continuation)
         bench.heart.record_in(writer.directory)
         opened.append(bench)
         if on_open is not None:
             on_open(bench)
-        with _Session(experiment, bench, writer, requests, watcher, continuation) as session:
+        with _Session(experiment, bench, writer, requests, watcher, settings, continuation) as session:
             return session.carry_out(twin)
 
 
@@ -136,6 +138,7 @@ class _Session:
         writer: RunWriter,
         requests: Requests,
         progress: Progress,
+        settings: Settings,
         continuation: Continuation | None,
     ) -> None:
         self._experiment = experiment
@@ -144,7 +147,7 @@ class _Session:
         self._progress = Tracker(progress)
         self._continuation = continuation
         self._hooks = Hooks(
-            load_settings(), writer.directory, self._hook_failed,
+            settings, writer.directory, self._hook_failed,
             experiment=experiment.name, bench=bench.config.bench,
         )  # fmt: skip
         self._supervisor = Supervisor(

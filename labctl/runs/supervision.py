@@ -312,6 +312,7 @@ class Supervisor:
 
 def _names_of(parameter: Any) -> tuple[str, str]:
     """The instrument's name ("" without one) and the parameter's within it."""
-    instrument = parameter.root_instrument
-    name = instrument.name if instrument is not None else ""
-    return name, parameter.full_name.removeprefix(f"{name}_")
+    if parameter.root_instrument is None:
+        return "", parameter.name
+    instrument, *names = parameter.name_parts
+    return instrument, ".".join(names)
