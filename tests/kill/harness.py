@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from labctl.bench.locks import LOCKS_VARIABLE
 from labctl.runs.remote import RemoteError, send_command
 from labctl.store import list_runs
 from tests.kill import processes
@@ -98,6 +99,7 @@ def run_trial(trial: Trial, world: World, folder: Path, patience_s: float = 30.0
     finally:
         victim.close()
     result.wall_s = time.monotonic() - began
+    result.failures += [f"{name} is still locked" for name in world.locked()]
     if world.light():
         result.failures.append(f"light is left on: {world.light()}")
         world.renew()
@@ -116,6 +118,7 @@ def _start(trial: Trial, world: World, folder: Path) -> Victim:
     orders = Orders(trial, str(world.bench_file), str(folder / "runs"), str(folder / "log"), say_fd, hear_fd)
     environment = os.environ | {
         processes.MARK: mark,
+        LOCKS_VARIABLE: str(world.locks),
         "PYTHONPATH": str(ROOT),
         "LABCTL_PATH": str(Path(__file__).parent),
     }
@@ -244,6 +247,8 @@ def _exit_codes(trial: Trial) -> set[int]:
     """0 done, 1 internal error, 2 error, 130 stopped; the guardian may have to end what is asked thrice."""
     if trial.kind == "sigint3":
         return {130, -signal.SIGKILL} | ({0} if trial.phase in ("finalising", "shutting_down") else set())
+    if trial.kind == "guardian" and trial.phase == "connecting":
+        return {2}  # a bench without a guardian is not opened
     if trial.kind in RAISING:
         return {1, 2} | ({0} if trial.phase == "viewing" else set())
     return {0, 130}

@@ -1,7 +1,8 @@
-"""The bench that is left behind: one long-lived twin, a bench file for it, and a look at its light."""
+"""The bench that is left behind: one long-lived twin, a bench file for it, a look at its light and locks."""
 
 from __future__ import annotations
 
+import fcntl
 import time
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,15 @@ class World:
     def bench_file(self) -> Path:
         """The bench `sim_dot`, attached to this twin."""
         return self._folder / "bench.yaml"
+
+    @property
+    def locks(self) -> Path:
+        """Folder of the locks of its instruments."""
+        return self._folder / "locks"
+
+    def locked(self) -> list[str]:
+        """The locks that somebody holds."""
+        return [file.name for file in self.locks.glob("*.lock") if _is_held(file)]
 
     @property
     def client(self) -> TwinClient:
@@ -77,3 +87,12 @@ class World:
         bench = yaml.load(find_config("benches", "sim_dot"))
         bench["twin"] = self._twin.control_address
         yaml.dump(bench, self.bench_file)
+
+
+def _is_held(file: Path) -> bool:
+    with file.open("rb") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
