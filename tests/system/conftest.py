@@ -15,6 +15,7 @@ import pytest
 
 from labctl.bench.bench import Bench, TwinOptions
 from labctl.runs.execute import Outcome, execute, find_experiment
+from labctl.runs.progress import Silent
 from labctl.store import RunData, open_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,26 +67,17 @@ def run_labctl(folder: Path, *arguments: str) -> CommandResult:
 
 
 @dataclass
-class MidRun:
+class MidRun(Silent):
     """A progress watcher that does something once, when the run has acquired `after_s` of bench time."""
 
     after_s: float
     action: Callable[[], None]
-
-    def start(self, title: str, total_s: float) -> None:
-        pass
 
     def advance(self, seconds: float, rates: dict[str, float]) -> None:
         pending = self.after_s > 0
         self.after_s -= seconds
         if pending and self.after_s <= 1e-9:
             self.action()
-
-    def say(self, text: str) -> None:
-        pass
-
-    def finish(self) -> None:
-        pass
 
 
 @dataclass(frozen=True)
