@@ -152,7 +152,7 @@ def _kill(victim: Victim, world: World, folder: Path, result: Result, patience_s
     else:
         result.dark_s = max(0.0, dark - acted)
     if trial.kind == "guardian" and trial.phase in WAITING:
-        result.failures += _continue(folder / "runs")
+        result.failures += _continue(victim, folder / "runs", patience_s)
 
 
 def _wrong_light(trial: Trial, light: dict[str, Any]) -> list[str]:
@@ -164,14 +164,18 @@ def _wrong_light(trial: Trial, light: dict[str, Any]) -> list[str]:
     return []
 
 
-def _continue(root: Path) -> list[str]:
-    """A run that has lost its guardian waits in the dark until somebody lets it go on."""
-    for info in list_runs(root):
-        try:
-            send_command(info.path, "continue")
-        except RemoteError as error:
-            return [f"it does not wait for `labctl continue`: {error}"]
-    return []
+def _continue(victim: Victim, root: Path, patience_s: float) -> list[str]:
+    """A run that has lost its guardian waits in the dark; tell it to go on, again and again until it is over.
+
+    The first command may come before it has seen that its guardian is gone.
+    """
+    (run,) = list_runs(root)
+    deadline, heard = time.monotonic() + patience_s, False
+    while victim.process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(RemoteError):  # it is about to end
+            heard = bool(send_command(run.path, "continue")) or heard
+        time.sleep(0.1)
+    return [] if heard else ["it did not wait for `labctl continue`"]
 
 
 def _act(victim: Victim) -> float:
@@ -207,7 +211,7 @@ def _look_back(victim: Victim, folder: Path, result: Result, patience_s: float) 
     if not busy.ended:
         result.failures.append(f"the run has not ended {patience_s:g} s after the act")
         processes.end_all(victim.mark)
-    gone = _await(lambda: not processes.marked(victim.mark), victim, GONE_S)
+    gone = _await(lambda: not processes.marked(victim.mark), victim, min(GONE_S, patience_s))
     if not gone.ended:
         left = [f"{pid} {processes.command_line(pid)}" for pid in processes.marked(victim.mark)]
         result.failures += [f"a process is left: {text}" for text in left]
