@@ -43,7 +43,7 @@ def make_folder(root: Path, experiment: str, now: datetime) -> Path:
     try:
         return _new_folder(root, experiment, now)
     except OSError as error:
-        raise StoreError(f"{root}: no run can be written there ({error}); give another data folder") from error
+        raise StoreError(f"{root}: no run can be written there ({error}); give another folder") from error
 
 
 def _new_folder(root: Path, experiment: str, now: datetime) -> Path:

@@ -1,10 +1,11 @@
 """The finished run file: a NeXus tree with a default plot, written from a run's contents.
 
 `/entry/<sweep>` (NXdata) has the rows as they were taken, `/entry/plot` the default plot: the last
-attempt of each point, without reference rows, sorted along the axis. `/entry/environment/<name>` (NXlog) are the
-monitors, `/entry/process/audit` every parameter that was set. Tags are as `chunkfile` says; those of a long
-run are in sealed tag files, linked under `/entry/tags/parts`. Structured records (events, snapshots, the header)
-are JSON text. NeXus manual, https://manual.nexusformat.org: classes NXentry, NXdata, NXprocess, NXcollection.
+attempt of each point, without reference rows, sorted along the axis. `/entry/environment/<name>` (NXlog) are
+the monitors, `/entry/process/audit` every parameter that was set. Tags are as `chunkfile` says; those of a
+long run are in sealed tag files, linked under `/entry/tags/parts`. Structured records (events, snapshots,
+the header) are JSON text. NeXus manual, https://manual.nexusformat.org: classes NXentry, NXdata, NXlog,
+NXprocess, NXcollection.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def verify_run(path: Path, contents: RunContents, tags: JournalTags) -> None:
         _expect(path, part, to_json(getattr(found, part)), to_json(getattr(contents, part)))
     for label, snapshot in contents.snapshots.items():
         _expect(path, f"snapshot {label}", to_json(found.snapshots[label]), to_json(snapshot))
-    _expect(path, "audit", to_json(list(map(asdict, found.audit))), to_json(list(map(asdict, contents.audit))))
+    _expect(path, "audit", *(to_json([vars(entry) for entry in run.audit]) for run in (found, contents)))
     for name, monitor in contents.monitors.items():
         _expect(path, f"monitor {name}", to_json(asdict(found.monitors[name])), to_json(asdict(monitor)))
     _expect(path, "acquisitions", found.acquisitions, contents.acquisitions)

@@ -150,7 +150,8 @@ class RunData:
         """The blocks of an acquisition as they were appended, one in memory at a time."""
         number = acquisition.id if isinstance(acquisition, Acquisition) else acquisition
         if all(item.id != number for item in self.all_acquisitions):
-            raise StoreError(f"{self.path}: no acquisition {number}; the run has {len(self.all_acquisitions)}")
+            count = len(self.all_acquisitions)
+            raise StoreError(f"{self.path}: no acquisition {number}; the run has {count}")
         return read_blocks(
             self.tag_source, self.contents.blocks, self._first_tags, self._blocks_of.get(number, [])
         )

@@ -13,8 +13,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from labctl.timetags.block import TagBlock
 
 from .chunkfile import TAGS_GROUP, ChunkGroup, open_tag_file

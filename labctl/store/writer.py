@@ -7,14 +7,23 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from labctl.timetags.block import TagBlock
 
-from .checks import Value, check_default_plot, check_monitor_name, check_name, cleaned, plain_value
-from .contents import ROW_COLUMNS
+from .checks import (
+    Value,
+    check_columns,
+    check_default_plot,
+    check_monitor_name,
+    check_name,
+    cleaned,
+    plain_integer,
+    plain_values,
+)
 from .disk import rename, sync_folder
 from .errors import StoreError
 from .finish import complete
@@ -78,9 +87,9 @@ class RunWriter:
 
         header: what the run was told (config and bench text, `parameters`, `seed`, `twin_id`, `default_plot`
         = {"sweep", "axis", "signal", "errors"}); what the machine knows (versions, commit, time) is added.
-        journal_options: `sync_period_s`, `backlog_limit`, `patience_s`, `segment_limit` of `Journal` (a segment
-        of 1 GB is sealed into a tag file), `reserve_bytes` kept free for the end of the run, and `low_bytes`,
-        below which the disk is low.
+        journal_options: `sync_period_s`, `backlog_limit`, `patience_s`, `segment_limit` of `Journal` (a
+        segment of 1 GB is sealed into a tag file), `reserve_bytes` kept free for the end of the run, and
+        `low_bytes`, below which the disk is low.
         Raises ValueError for an unusable experiment name or `default_plot`, StoreError when nothing can be
         written under `root`.
         """
@@ -103,8 +112,8 @@ class RunWriter:
     def resume(cls, directory: Path | str, **journal_options: Any) -> RunWriter:
         """Go on with a run that crashed, was recovered, aborted or failed; `open_run` tells what it has.
 
-        A run file that is there stays until `finish` has verified a new one. Raises StoreError when the run is
-        alive or ended with success; RunNotFound.
+        A run file that is there stays until `finish` has verified a new one. Raises StoreError when the run
+        is alive or ended with success; RunNotFound.
         """
         lock = FolderLock(find_run(Path(directory)))
         try:
@@ -201,19 +210,16 @@ class RunWriter:
         Raises ValueError or TypeError for names or values that the run file cannot hold.
         """
         check_name(sweep, RESERVED)
-        for name in values:
-            check_name(name, ROW_COLUMNS)
-        return self._append(
-            Kind.ROW,
-            {
-                "sweep": sweep,
-                "index": plain_value("index", int(index)),
-                "attempt": plain_value("attempt", int(attempt)),
-                "bench_time_s": float(bench_time_s),
-                "values": {name: plain_value(name, value) for name, value in values.items()},
-                "units": dict(units),
-            },
-        )
+        check_columns(tuple(values))
+        row = {
+            "index": plain_integer("index", index),
+            "attempt": plain_integer("attempt", attempt),
+            "bench_time_s": float(bench_time_s),
+            "wall_time_s": time.time(),
+            "values": plain_values(values),
+        }
+        head = _row_head(sweep, tuple(units.items()))
+        return self._journal.append_text(Kind.ROW, head + to_json(row)[1:])
 
     def begin_acquisition(
         self,
@@ -267,7 +273,8 @@ class RunWriter:
         Raises ValueError for one that was not begun.
         """
         self._check_acquisition(number)
-        return self._append(Kind.DISCARD, {"acquisition": int(number), "reason": clean(reason) or "discarded"})
+        why = clean(reason) or "discarded"
+        return self._append(Kind.DISCARD, {"acquisition": int(number), "reason": why})
 
     def memo(self, key: str, value: Any) -> int:
         """Remember a JSON value under `key`; a later one with the same key replaces it."""
@@ -338,3 +345,9 @@ class RunWriter:
 
     def _append(self, kind: Kind, header: Mapping[str, Any]) -> int:
         return self._journal.append(kind, {**header, "wall_time_s": time.time()})
+
+
+@lru_cache(maxsize=256)
+def _row_head(sweep: str, units: tuple[tuple[str, str], ...]) -> str:
+    """What all rows of a sweep have in common, as the beginning of a JSON object."""
+    return to_json({"sweep": sweep, "units": dict(units)})[:-1] + ","
