@@ -121,12 +121,15 @@ def _write_audit(group: h5py.Group, audit: list[AuditEntry]) -> None:
 
 def _write_environment(group: h5py.Group, monitors: dict[str, Monitor]) -> None:
     for name, monitor in monitors.items():
-        log = _group(group, name, "NXlog")
+        node = name.replace(".", "__")  # NeXus names have no dots
+        while node in group:
+            node += "_"
+        log = _group(group, node, "NXlog")
+        _text(log, "description", name)
         times = log.create_dataset("time", data=monitor.times_s)
         times.attrs.update({"units": "s", "long_name": "time of the bench"})
         values = log.create_dataset("value", data=monitor.values)
-        if monitor.unit:
-            values.attrs["units"] = clean(monitor.unit)
+        values.attrs["units"] = clean(monitor.unit)
 
 
 def _note(group: h5py.Group, name: str, media_type: str, text: str) -> None:
