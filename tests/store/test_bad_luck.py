@@ -27,7 +27,7 @@ from .test_seal import LIMIT, check_long, write_long
 
 def spoil(path: Path, record: int) -> None:
     """Flip a bit of the payload of a record."""
-    found = [item for item in read_journal(path) if item.seq == record][0]
+    found = next(item for item in read_journal(path) if item.seq == record)
     data = bytearray(found.path.read_bytes())
     data[found.data_offset - 3] ^= 1
     found.path.write_bytes(data)
@@ -226,9 +226,9 @@ def test_a_spoilt_run_goes_on(tmp_path: Path) -> None:
     writer, blocks = write_long(tmp_path)
     writer.close()
     journal = writer.directory / "run.journal"
-    last = [record.seq for record in read_journal(journal)][-1]
-    spoil(journal, last)  # the last row
-    spoil(journal, [record.seq for record in read_journal(journal) if record.kind is Kind.ROW][0])
+    rows = [record.seq for record in read_journal(journal) if record.kind is Kind.ROW]
+    spoil(journal, rows[-1])  # the last record
+    spoil(journal, rows[0])
     resumed = RunWriter.resume(writer.directory, segment_limit=LIMIT)
     resumed.row("delays", 6, 0, {"delay": 0.0, "rate": 0.0, "rate_error": 0.0}, {}, 0.0)
     run = open_run(resumed.finish("success"))

@@ -1,4 +1,4 @@
-"""Runs that go on: after a crash, after recovery, after an abort or a failure; and new runs that extend old ones."""
+"""Runs that go on, after a crash, a recovery, an abort or a failure; new runs that extend old ones."""
 
 from __future__ import annotations
 
