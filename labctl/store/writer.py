@@ -14,6 +14,7 @@ from typing import Any
 
 from labctl.timetags.block import TagBlock
 
+from . import disk
 from .checks import (
     Value,
     check_columns,
@@ -24,7 +25,6 @@ from .checks import (
     plain_integer,
     plain_values,
 )
-from .disk import rename, sync_folder
 from .errors import StoreError
 from .finish import complete
 from .folder import JOURNAL, RUN_FILE, FolderLock, find_run, make_folder
@@ -105,7 +105,7 @@ class RunWriter:
         told = {**header, "schema_version": SCHEMA_VERSION}
         writer._append(Kind.HEADER, {**told, **machine_header(experiment, now)})
         writer.flush(durable=True)
-        sync_folder(directory)
+        disk.sync_folder(directory)
         return writer
 
     @classmethod
@@ -146,8 +146,8 @@ class RunWriter:
         try:
             new = lock.folder / f"{JOURNAL}.tmp"
             unfold(old / RUN_FILE, new, header, keep_sealed=False, without_rows_of=without_rows_of)
-            rename(lock.folder / f"{JOURNAL}.tmp", lock.folder / JOURNAL)
-            sync_folder(lock.folder)
+            disk.rename(new, lock.folder / JOURNAL)
+            disk.sync_folder(lock.folder)
             return cls._reopen(lock, **journal_options)
         except BaseException:
             lock.release()
