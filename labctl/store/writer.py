@@ -133,7 +133,8 @@ class RunWriter:
     ) -> RunWriter:
         """Start a new run under `root` that begins with all that the successful run in `directory` has.
 
-        without_rows_of: sweeps whose rows are to be committed anew. That run stays as it is; the new one names it in its header as `extends`.
+        without_rows_of: sweeps whose rows are to be committed anew. That run stays as it is; the new one
+        names it in its header as `extends`.
         Raises StoreError when it did not end with success; RunNotFound.
         """
         old = find_run(Path(directory))
@@ -141,7 +142,8 @@ class RunWriter:
         if contents is None or contents.status != "success":
             raise StoreError(f"{old}: only a run that ended with success can be extended; resume this one")
         now, experiment = datetime.now(UTC), contents.header["experiment"]
-        header = {**contents.header, **machine_header(experiment, now), "extends": contents.header["uuid"]}
+        told = {**contents.header, "schema_version": SCHEMA_VERSION, "extends": contents.header["uuid"]}
+        header = {**told, **machine_header(experiment, now)}
         lock = FolderLock(make_folder(Path(root), experiment, now.astimezone()))
         try:
             new = lock.folder / f"{JOURNAL}.tmp"
