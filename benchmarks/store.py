@@ -1,8 +1,8 @@
 """What it costs to keep data: rows, tags, the end of a run, its recovery, beside what the disk can do.
 
-Row cost is the median over single commits (one row of four values, two audit entries, flush). Tag journaling is
-measured with one `fdatasync` per second, right after a plain file of the same size was written with the same
-rhythm. CPU time is given beside wall time, for machines that do other things too.
+Row cost is the median over single commits (one row of four values, two audit entries, flush). Tag journaling
+is measured with one `fdatasync` per second, right after a plain file of the same size was written with the
+same rhythm. CPU time is given beside wall time, for machines that do other things too.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _measure(root: Path) -> Report:
         ],
         [
             Bar("row, two audit entries, flush", row_us, 15, "us"),
-            Bar("time per tag over that of 60 Mtags/s, or of 80 % of the disk", min(60 / mtags, 0.8 / share), 1),
+            Bar("time per tag over that at 60 Mtags/s or 80 % of the disk", min(60 / mtags, 0.8 / share), 1),
             Bar("bits per tag in the run file", chunk_bits, 22.8 + np.log2(len(CHANNELS)) + 0.3, "bit"),
             Bar("finishing", finish_s, 10 + 2 * finish_gb, "s"),
             Bar("recovery per GB", recovery_s / recovery_gb, 5, "s"),

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -220,8 +220,9 @@ class RunWriter:
             "wall_time_s": time.time(),
             "values": plain_values(values),
         }
-        head = _row_head(sweep, tuple(units.items()))
-        return self._journal.append_text(Kind.ROW, head + to_json(row)[1:])
+        text = _row_head(sweep, tuple(units.items())) + to_json(row)[1:]
+        self._reserve.count_rows(len(text))
+        return self._journal.append_text(Kind.ROW, text)
 
     def begin_acquisition(
         self,
@@ -255,10 +256,10 @@ class RunWriter:
         """The next tags of an acquisition. Raises ValueError for one that was not begun."""
         self._check_acquisition(acquisition)
         size = block.times_ps.nbytes + block.channels.nbytes + 1024
-        number = self._journal.append_encoded(
-            Kind.TAGS, lambda: self._tags.encode(acquisition, block), size
-        )
-        self._blocks[acquisition] += 1
+        encode = partial(self._tags.encode, acquisition, block)
+        with self._numbering:
+            number = self._journal.append_encoded(Kind.TAGS, encode, size)
+            self._blocks[acquisition] += 1
         return number
 
     def end_acquisition(self, acquisition: int, live_time_ps: int) -> int:
