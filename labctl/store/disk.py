@@ -28,7 +28,8 @@ def is_full(error: BaseException | None) -> bool:
 
 def open_to_append(path: Path, *, new: bool) -> int:
     """A descriptor that writes behind the end of a file. Raises FileExistsError when a `new` one exists."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o644)
+    flags = os.O_WRONLY | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0)
+    return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
 
 
 def write(fd: int, parts: Sequence[Buffer]) -> int:

@@ -231,10 +231,11 @@ class Journal:
                 self._room.notify_all()
 
     def _drain(self) -> None:
-        """Write all that waits."""
+        """Write all that waits now; what others append meanwhile may wait for the next time."""
         with self._writing:
             self._queue_all_notes()
-            while self._queue and self._error is None:
+            target = self.appended
+            while self.acknowledged < target and self._error is None:
                 self._write(self._next_batch())
                 if self._good_bytes >= self._segment_limit:
                     self._next_segment()

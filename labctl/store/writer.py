@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from labctl.timetags.block import TagBlock
 
+from . import disk
 from .checks import (
     Value,
     check_columns,
@@ -24,7 +25,6 @@ from .checks import (
     plain_integer,
     plain_values,
 )
-from .disk import rename, sync_folder
 from .errors import StoreError
 from .finish import complete
 from .folder import JOURNAL, RUN_FILE, FolderLock, find_run, make_folder
@@ -105,7 +105,7 @@ class RunWriter:
         told = {**header, "schema_version": SCHEMA_VERSION}
         writer._append(Kind.HEADER, {**told, **machine_header(experiment, now)})
         writer.flush(durable=True)
-        sync_folder(directory)
+        disk.sync_folder(directory)
         return writer
 
     @classmethod
@@ -133,7 +133,8 @@ class RunWriter:
     ) -> RunWriter:
         """Start a new run under `root` that begins with all that the successful run in `directory` has.
 
-        without_rows_of: sweeps whose rows are to be committed anew. That run stays as it is; the new one names it in its header as `extends`.
+        without_rows_of: sweeps whose rows are to be committed anew. That run stays as it is; the new one
+        names it in its header as `extends`.
         Raises StoreError when it did not end with success; RunNotFound.
         """
         old = find_run(Path(directory))
@@ -141,13 +142,14 @@ class RunWriter:
         if contents is None or contents.status != "success":
             raise StoreError(f"{old}: only a run that ended with success can be extended; resume this one")
         now, experiment = datetime.now(UTC), contents.header["experiment"]
-        header = {**contents.header, **machine_header(experiment, now), "extends": contents.header["uuid"]}
+        told = {**contents.header, "schema_version": SCHEMA_VERSION, "extends": contents.header["uuid"]}
+        header = {**told, **machine_header(experiment, now)}
         lock = FolderLock(make_folder(Path(root), experiment, now.astimezone()))
         try:
             new = lock.folder / f"{JOURNAL}.tmp"
             unfold(old / RUN_FILE, new, header, keep_sealed=False, without_rows_of=without_rows_of)
-            rename(lock.folder / f"{JOURNAL}.tmp", lock.folder / JOURNAL)
-            sync_folder(lock.folder)
+            disk.rename(new, lock.folder / JOURNAL)
+            disk.sync_folder(lock.folder)
             return cls._reopen(lock, **journal_options)
         except BaseException:
             lock.release()
@@ -218,8 +220,9 @@ class RunWriter:
             "wall_time_s": time.time(),
             "values": plain_values(values),
         }
-        head = _row_head(sweep, tuple(units.items()))
-        return self._journal.append_text(Kind.ROW, head + to_json(row)[1:])
+        text = _row_head(sweep, tuple(units.items())) + to_json(row)[1:]
+        self._reserve.count_rows(len(text))
+        return self._journal.append_text(Kind.ROW, text)
 
     def begin_acquisition(
         self,
@@ -253,10 +256,10 @@ class RunWriter:
         """The next tags of an acquisition. Raises ValueError for one that was not begun."""
         self._check_acquisition(acquisition)
         size = block.times_ps.nbytes + block.channels.nbytes + 1024
-        number = self._journal.append_encoded(
-            Kind.TAGS, lambda: self._tags.encode(acquisition, block), size
-        )
-        self._blocks[acquisition] += 1
+        encode = partial(self._tags.encode, acquisition, block)
+        with self._numbering:
+            number = self._journal.append_encoded(Kind.TAGS, encode, size)
+            self._blocks[acquisition] += 1
         return number
 
     def end_acquisition(self, acquisition: int, live_time_ps: int) -> int:

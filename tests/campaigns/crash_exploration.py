@@ -12,11 +12,12 @@ write through its own driver, and what a disk does that lies about having synced
 from __future__ import annotations
 
 import argparse
-import random
 import os
+import random
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ class Outcome:
 
 
 def cut_points(steps: list[Step], wanted: int, rng: random.Random) -> list[tuple[int, int]]:
-    """(number of whole steps, bytes of the next one): every boundary if `wanted` allows, the rest inside writes."""
+    """(whole steps, bytes of the next one): every boundary if `wanted` allows, the rest inside writes."""
     boundaries = [(number, 0) for number in range(len(steps) + 1)]
     if wanted <= len(boundaries):
         return sorted(rng.sample(boundaries, wanted))
@@ -72,7 +73,9 @@ def explore(steps: list[Step], cuts: int, losses: int, seed: int = 0) -> Outcome
                 check(folder, disk.durable if power else disk.acknowledged)
             except Exception as error:  # every failure is wanted
                 kind = "power loss" if power else "cut"
-                outcome.failures.append(f"{kind} at {number}+{inside}: {type(error).__name__}: {error}")
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                what = f"{type(error).__name__} in {where.line}: {error}"
+                outcome.failures.append(f"{kind} at {number}+{inside}: {what}")
     return outcome
 
 
@@ -101,14 +104,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         steps = record(Path(root))
     calls = Counter(step.call for step in steps)
-    print(f"{len(steps)} steps: " + ", ".join(f"{count} {call}" for call, count in sorted(calls.items())))
+    kinds = ", ".join(f"{count} {call}" for call, count in sorted(calls.items()))
+    sys.stdout.write(f"{len(steps)} steps: {kinds}\n")
     begin_s = time.monotonic()
     outcome = explore(steps, arguments.cuts, arguments.losses, arguments.seed)
     for failure in outcome.failures[:20]:
-        print(failure)
-    print(
+        sys.stdout.write(f"{failure}\n")
+    sys.stdout.write(
         f"{outcome.cuts} cuts ({outcome.inside} inside writes) and {outcome.losses} power losses: "
-        f"{len(outcome.failures)} failures in {time.monotonic() - begin_s:.0f} s"
+        f"{len(outcome.failures)} failures in {time.monotonic() - begin_s:.0f} s\n"
     )
     sys.exit(bool(outcome.failures))
 

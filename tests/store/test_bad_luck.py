@@ -78,6 +78,16 @@ def test_the_disk_is_low_before_it_is_full(tmp_path: Path, monkeypatch: pytest.M
     assert not reserve.low and (tmp_path / "run.reserve").exists()  # there is room again
 
 
+def test_the_reserve_grows_with_the_rows(tmp_path: Path) -> None:
+    with RunWriter.create(tmp_path, "x", {}) as writer:
+        reserve = writer.directory / "run.reserve"
+        text = "x" * 1_000_000
+        for index in range(10):
+            writer.row("s", index, 0, {"text": text}, {}, 0.0)
+        assert reserve.stat().st_size == 32 << 20
+    assert not reserve.exists()
+
+
 def test_no_room_for_the_reserve_is_low(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, size: int) -> None:
         path.touch()
