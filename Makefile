@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint campaign bench kill-test kill-latency clean
+.PHONY: demo test lint campaign bench kill-test kill-latency soak clean
 
 demo: $(VENV)/.demo
 	$(BIN)/labctl demo
@@ -35,6 +35,11 @@ kill-test: $(VENV)/.test
 # how soon it is dark, on a machine whose cores are all busy
 kill-latency: $(VENV)/.test
 	$(BIN)/python -m tests.kill.latency
+
+# no false alarm of the guardian in two hours on a machine that is overloaded (SOAK_MINUTES=10 for less)
+SOAK_MINUTES ?= 120
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.campaigns.no_false_alarm --minutes $(SOAK_MINUTES)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -18,7 +18,7 @@ from functools import partial
 
 from labctl.bench.building import build
 from labctl.bench.config import BenchConfig
-from labctl.bench.safety import STEP_LIMIT_S, THE_REST, SafeStep, beneath, carry_out, stage_of, within
+from labctl.bench.safety import LIGHT_LIMIT_S, THE_REST, SafeStep, beneath, carry_out, stage_of, within
 from labctl.clock import Clock, WallClock
 from labctl.instruments.base import LabInstrument, SafeReport
 
@@ -114,7 +114,7 @@ class Rescue:
     def _build(self, name: str) -> LabInstrument:
         config = self._charge.config
         parents = {
-            used: self._opening[used].result(STEP_LIMIT_S) for used in config.instruments[name].uses.values()
+            used: self._opening[used].result(LIGHT_LIMIT_S) for used in config.instruments[name].uses.values()
         }
         self._forget(name)
         return build(
@@ -123,7 +123,7 @@ class Rescue:
         )  # fmt: skip
 
     def _attend(self, name: str, stage: int) -> SafeReport:
-        instrument = self._opening[name].result(STEP_LIMIT_S)
+        instrument = self._opening[name].result(LIGHT_LIMIT_S)
         if stage == THE_REST:
             self._establish(beneath(name, self._charge.uses) - {name})
         return instrument.safe()
