@@ -4,7 +4,7 @@ Three stages: shutters, then emission, then the rest. Within a stage, instrument
 served at the same time and those on one wire one after the other, the last built first. Every step runs in a
 thread of its own with a time limit: a driver that raises, hangs in a vendor's library, or waits for a wire
 that a hung thread holds, is reported, and its thread left behind. A stage that has not ended after
-`PATIENCE_S` does not hold up the next one.
+its time in `PATIENCE_S` does not hold up the next one.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ LIGHT_LIMIT_S = 10.0
 """For a shutter or a source: what `LabInstrument.attempt_safe` takes at most, and some time-outs."""
 REST_LIMIT_S = 20.0
 """For any other instrument, which may have to move."""
-PATIENCE_S = 0.5
 SHUTTERS, EMISSION, THE_REST = range(3)
+PATIENCE_S = {SHUTTERS: 0.5, EMISSION: 0.5}
+"""Wall time after which a stage does not hold up the next one any more."""
 _EMITTERS = ("emission", "enabled", "output")
 
 
@@ -79,11 +80,10 @@ def make_safe(
     )
 
 
-def carry_out(steps: Sequence[SafeStep], patience_s: float = PATIENCE_S) -> list[SafeReport]:
-    """Carry out steps that are given in the order of building; as `make_safe`.
-
-    patience_s: wall time after which a stage does not hold up the next one any more.
-    """
+def carry_out(
+    steps: Sequence[SafeStep], patience_s: Mapping[int, float] = PATIENCE_S
+) -> list[SafeReport]:
+    """Carry out steps that are given in the order of building; as `make_safe`. patience_s: by stage."""
     reports: dict[str, SafeReport] = {}
     begun: list[threading.Thread] = []
     last_first = list(reversed(steps))
@@ -92,7 +92,7 @@ def carry_out(steps: Sequence[SafeStep], patience_s: float = PATIENCE_S) -> list
         chains = _by_wire([step for step in ordered if step.stage == stage])
         threads = [_start(partial(_follow, chain, reports)) for chain in chains]
         begun += threads
-        _join(threads, patience_s)
+        _join(threads, patience_s.get(stage, 0.0))
     for thread in begun:
         thread.join()  # ends, because every step of it does
     return [reports[step.instrument] for step in ordered]

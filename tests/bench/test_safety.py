@@ -63,7 +63,7 @@ def test_shutters_then_emission_then_the_rest_the_last_built_first() -> None:
         bench.step("laser", EMISSION, "w"), bench.step("gate", SHUTTERS, "w"),
         bench.step("diode", EMISSION, "w"),
     ]  # fmt: skip
-    reports = carry_out(steps, patience_s=DEADLINE_S)
+    reports = carry_out(steps, patience_s={SHUTTERS: DEADLINE_S, EMISSION: DEADLINE_S})
     assert bench.order == ["gate", "diode", "laser", "cryostat", "generator"]
     assert [report.instrument for report in reports] == bench.order
     assert all(report.safe for report in reports)
