@@ -49,6 +49,11 @@ SOAK_MINUTES ?= 120
 soak: $(VENV)/.test
 	$(BIN)/python tests/campaigns/no_false_alarm.py --minutes $(SOAK_MINUTES)
 
+# no false alarm of the guardian in two hours on a machine that is overloaded (SOAK_MINUTES=10 for less)
+SOAK_MINUTES ?= 120
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.campaigns.no_false_alarm --minutes $(SOAK_MINUTES)
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 

@@ -23,7 +23,7 @@ from labctl.bench.config import BenchConfig, load_bench
 from labctl.bench.guardian_client import Guardian
 from labctl.bench.heart import BeatingClock, Heart, Kind
 from labctl.bench.locks import Locks
-from labctl.bench.safety import STEP_LIMIT_S, make_safe, stage_of, within
+from labctl.bench.safety import LIGHT_LIMIT_S, make_safe, stage_of, within
 from labctl.bench.twin_client import AttachedTwin, TwinClock, TwinProcess, start_twin
 from labctl.clock import Clock, WallClock
 from labctl.errors import LabctlError
@@ -32,6 +32,8 @@ from labctl.instruments.capabilities import missing_members
 from labctl.loading import find_config, load_object, nearest
 
 _log = logging.getLogger(__name__)
+SAFE_LIMIT_S = 60.0
+"""Wall time after which the guardian takes making safe over from a process that does not get done with it."""
 _CONTROL_PORT = re.compile(r"[\w.-]+:\d+")
 
 
@@ -98,13 +100,15 @@ class Bench:
                 )
 
     def safe(self) -> list[SafeReport]:
-        """Make every instrument safe: shutters, then emission, then the rest, each within 5 s of wall time.
+        """Make every instrument safe: shutters, then emission, then the rest, each within its limit.
 
         Whatever one of them does, the others are made safe; see `labctl.bench.safety`.
         """
         opened = {name: self.opened[name] for name in self.config.instruments if name in self.opened}
+        uses = {name: config.uses.values() for name, config in self.config.instruments.items()}
         self.unsafe = list(opened)
-        reports = make_safe(opened, uses={n: c.uses.values() for n, c in self.config.instruments.items()})
+        with self.heart.promise("making everything safe", SAFE_LIMIT_S, Kind.TRANSACTION):
+            reports = make_safe(opened, uses=uses)
         self.unsafe = [report.instrument for report in reports if not report.safe]
         return reports
 
@@ -272,10 +276,15 @@ def _start(bench: Bench, name: str, instrument: LabInstrument) -> None:
 
 def _close_all(bench: Bench) -> None:
     """Close every instrument, even if one of them fails to, or hangs."""
+    with bench.heart.promise("closing the bench", kind=Kind.CONNECT):
+        _close_each(bench)
+
+
+def _close_each(bench: Bench) -> None:
     for name in reversed([name for name in bench.config.instruments if name in bench.opened]):
         instrument = bench.opened[name]
         try:
-            within(STEP_LIMIT_S, instrument.close, "closing")
+            within(LIGHT_LIMIT_S, instrument.close, "closing")
         except Exception as error:
             _log.error("%s could not be closed: %s", name, error)
             LabInstrument.close(instrument)  # the port and the name at least

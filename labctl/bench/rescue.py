@@ -18,14 +18,24 @@ from functools import partial
 
 from labctl.bench.building import build
 from labctl.bench.config import BenchConfig
-from labctl.bench.safety import STEP_LIMIT_S, THE_REST, SafeStep, beneath, carry_out, stage_of, within
+from labctl.bench.safety import (
+    EMISSION,
+    LIGHT_LIMIT_S,
+    SHUTTERS,
+    THE_REST,
+    SafeStep,
+    beneath,
+    carry_out,
+    stage_of,
+    within,
+)
 from labctl.clock import Clock, WallClock
 from labctl.instruments.base import LabInstrument, SafeReport
 
 OPEN_S = 2.0
 """Wall time for which opening a link is retried."""
-PATIENCE_S = 0.1
-"""Shorter than in the bench process: light is on that nobody minds."""
+PATIENCE_S = {SHUTTERS: 0.02, EMISSION: 0.5}
+"""Shutters begin first, but light is on that nobody minds: sources on other wires do not wait for them."""
 CLOSE_S = 0.5
 _RETRY_S = 0.01
 
@@ -114,7 +124,7 @@ class Rescue:
     def _build(self, name: str) -> LabInstrument:
         config = self._charge.config
         parents = {
-            used: self._opening[used].result(STEP_LIMIT_S) for used in config.instruments[name].uses.values()
+            used: self._opening[used].result(LIGHT_LIMIT_S) for used in config.instruments[name].uses.values()
         }
         self._forget(name)
         return build(
@@ -123,7 +133,7 @@ class Rescue:
         )  # fmt: skip
 
     def _attend(self, name: str, stage: int) -> SafeReport:
-        instrument = self._opening[name].result(STEP_LIMIT_S)
+        instrument = self._opening[name].result(LIGHT_LIMIT_S)
         if stage == THE_REST:
             self._establish(beneath(name, self._charge.uses) - {name})
         return instrument.safe()
