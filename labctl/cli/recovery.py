@@ -29,7 +29,10 @@ def recover_dead_run(folder: Path) -> None:
         if (folder / JOURNAL).exists() and not is_locked(folder):  # else another command is at it, or was
             _say(f"a run whose process died is left as it is: {error}")
     else:
-        _say(f"the process of {folder} had died: {file.name} is completed from its journal")
+        _say(
+            f"the process of {folder} had died: {file.name} is completed from its journal; "
+            "`labctl resume` goes on with it"
+        )
 
 
 def _say(text: str) -> None:

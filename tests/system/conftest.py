@@ -188,7 +188,7 @@ class HoldLight(Experiment):
         bench.diode.synchronised(True)
         bench.excitation.mean_excitons(0.1)
         bench.mir_field.field(5e8)
-        print("twin", bench.twin.pid, flush=True)
+        print("twin", bench.twin.client.hello()["pid"], flush=True)
         with run.emission(bench.diode, bench.mir_gate):
             for point in run.sweep("points", number=Axis((Linear(0, self.points - 1, self.points),))):
                 print("begin", point.index, flush=True)
