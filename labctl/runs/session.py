@@ -211,7 +211,11 @@ class _Session:
         """Other processes may send commands while the run lasts."""
         machine, commands = self._supervisor.machine, self._supervisor.requests.commands
         folder = self._writer.directory
-        with CommandPort(folder, commands, lambda: str(machine.state), self._progress.details):
+
+        def details() -> dict[str, Any]:
+            return {"reason": machine.reason, **self._progress.details()}
+
+        with CommandPort(folder, commands, lambda: str(machine.state), details):
             yield
 
     def _run(self, run: Run, past: Past) -> None:

@@ -37,6 +37,7 @@ CHECK_S = 0.05
 """Wall time between two checks of guardian, disk and watches."""
 GUARD_HOLD_S = 1.0
 """Bench time in the dark after the detector guard has tripped."""
+_ADVICE = {State.PAUSED: "; `labctl continue` goes on"}
 
 
 class RunStopped(Exception):
@@ -191,9 +192,7 @@ class Supervisor:
         self._next_check_s = time.monotonic() + CHECK_S
         if not self._guardian_lost and not self.heart.guardian_alive():
             self._guardian_lost = True
-            self.requests.ask_pause(
-                "the guardian process has died; `labctl continue` starts a new one", now=True
-            )
+            self.requests.ask_pause("the guardian process has died", now=True)
         if self._watchman is not None:
             findings = self._watchman.look(self.now_s())
             for reading in findings.readings:
@@ -302,7 +301,7 @@ class Supervisor:
         self.event("state", state=str(state), reason=reason)
         self._progress.state(str(state))
         if state in (State.PAUSED, State.SUSPENDED):
-            self._progress.say(f"{state}: {reason}")
+            self._progress.say(f"{state}: {reason}{_ADVICE.get(state, '')}")
 
     def _tell(self, event: HookEvent, reason: str) -> None:
         if self._hooks is not None:
