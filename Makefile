@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint campaign bench kill-test kill-latency soak clean
+.PHONY: demo test lint campaign bench kill-test kill-latency crash-test soak clean
 .PHONY: demo test lint campaign bench kill-test kill-latency clean
 .PHONY: demo test lint campaign crash-test clean
 
@@ -38,16 +38,12 @@ kill-test: $(VENV)/.test
 # how soon it is dark, on a machine whose cores are all busy
 kill-latency: $(VENV)/.test
 	$(BIN)/python -m tests.kill.latency
+
 # a run cut off at every write, and power losses (several minutes); the short form is in `make test`
 CUTS ?= 10000
 LOSSES ?= 2000
 crash-test: $(VENV)/.test
 	$(BIN)/python tests/campaigns/crash_exploration.py --cuts $(CUTS) --losses $(LOSSES)
-
-# does the guardian leave slow but healthy runs alone, under full load?
-SOAK_MINUTES ?= 120
-soak: $(VENV)/.test
-	$(BIN)/python tests/campaigns/no_false_alarm.py --minutes $(SOAK_MINUTES)
 
 # no false alarm of the guardian in two hours on a machine that is overloaded (SOAK_MINUTES=10 for less)
 SOAK_MINUTES ?= 120

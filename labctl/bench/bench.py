@@ -144,6 +144,7 @@ def open_bench(name: str, twin: TwinOptions | None = None, guardian: bool = True
         stack.callback(_close_all, bench)
         locks = Locks.acquire(bench.addresses)
         at_last.callback(leaving.give_free, locks)
+        _own_time(bench)
         if watcher is not None:
             control = bench.twin.control_address if bench.twin is not None else None
             watcher.watch_over(bench.addresses, control, locks)
@@ -188,6 +189,7 @@ def check_bench(name: str) -> list[CheckLine]:
     config, file = load_bench(name)
     with ExitStack() as stack:
         bench = _empty_bench(config, file, TwinOptions(), stack, None)
+        _own_time(bench)
         stack.callback(_close_all, bench)
         return [_check_one(bench, instrument, stack) for instrument in config.instruments]
 
@@ -218,7 +220,6 @@ def _empty_bench(
         twin = starting.result()
     if twin is not None:
         stack.callback(twin.close)
-        twin.client.lease("bench")
     heart = Heart(guardian)
     if twin is not None:
         twin.client.call_while_waiting(heart.renew)
@@ -226,6 +227,12 @@ def _empty_bench(
     bench = Bench(config, file, clock, twin, heart)
     bench.addresses = resolve(config, str(file), twin.client.hello()["devices"] if twin else {})
     return bench
+
+
+def _own_time(bench: Bench) -> None:
+    """Own the twin's time; after its instruments were locked, since that refusal names who holds them."""
+    if bench.twin is not None:
+        bench.twin.client.lease("bench")
 
 
 def _start_twin(

@@ -68,16 +68,17 @@ class TerminalProgress:
 
 
 class _Story(ProgressColumn):
-    """Time left, points, rates; and the state, where it is not the usual one."""
+    """Time left, points, rates; where the state is not the usual one, that instead of rates."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
         super().__init__()
 
     def render(self, task: Task) -> Text:
-        state = self._tracker.state_text
+        state, details = self._tracker.state_text, self._tracker.details()
         shown = [] if state in _USUAL else [state]
-        return Text("  ".join([*shown, story(self._tracker.details())]))
+        told = details if not shown else {key: details[key] for key in details.keys() - {"rates"}}
+        return Text("  ".join([*shown, story(told)]), no_wrap=True, overflow="ellipsis")
 
 
 def story(details: Mapping[str, Any]) -> str:

@@ -38,7 +38,10 @@ def _tell(folder: Path, error: str) -> None:
     if not folder.exists():
         _say(f"the process of {folder} had died before it recorded anything: the folder is removed")
     elif not error:
-        _say(f"the process of {folder} had died: its file is completed from its journal")
+        _say(
+            f"the process of {folder} had died: its file is completed from its journal; "
+            "`labctl resume` goes on with it"
+        )
     elif not is_locked(folder):  # else another command is at it
         _say(f"a run whose process died is left as it is: {error}")
 

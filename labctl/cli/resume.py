@@ -18,11 +18,13 @@ from labctl.store import RunData, open_run
 
 def resume_run(name: str, *, root: Path, force: bool, speed: float | None, as_json: bool) -> None:
     """Go on at the first point that was not committed. Raises CannotResume, saying what differs."""
-    data = open_run(find_run(name, root))
+    data = open_run(find_run(name, root, recover=False))  # a journal needs no completing to be gone on with
     if data.status == "success":
         raise CannotResume(
             f"{data.directory} was taken to its end; add live time with `labctl extend`, or run it again"
         )
+    if data.status == "running":
+        raise CannotResume(f"{data.directory} still runs; see `labctl status`")
     _go_on(data, Continuation(data.directory, Past.of(data), force=force), root, speed, as_json)
 
 

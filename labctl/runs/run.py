@@ -19,7 +19,7 @@ from labctl.errors import LabctlError
 from labctl.runs.acquiring import Acquisition, Taking
 from labctl.runs.interrupts import AFTER_POINT
 from labctl.runs.light import Light
-from labctl.runs.past import Past, Place
+from labctl.runs.past import TIME_BASE, Past, Place
 from labctl.runs.settle import Steady, ramp_steps
 from labctl.runs.supervision import Supervisor
 from labctl.runs.timebase import TimeBase
@@ -256,8 +256,6 @@ class Run:
     def _stream(self, tagger: Any, taking: Taking) -> None:
         """Take blocks until the acquisition is complete, the light is taken away, or the point is spoilt."""
         heart = self.supervisor.heart
-        past = self._past
-        base = self._time_bases.setdefault(tagger.name, TimeBase(past.end_ps, past.epoch, past.bench_time_s))
         stream = tagger.stream(list(taking.channels), taking.remaining_s, self._slice_s)
         with closing(stream):
             while taking.remaining_s > 0:
@@ -265,7 +263,17 @@ class Run:
                     block = next(stream, None)
                 if block is None or self.supervisor.look() or self._guard_trips(block):
                     return
-                self._accept(taking, base.align(block, self._now_s()))
+                self._accept(taking, self._in_run_time(tagger, block))
+
+    def _in_run_time(self, tagger: Any, block: TagBlock) -> TagBlock:
+        """The block in the one time of the run; how that lies to bench time is recorded."""
+        past, now_s = self._past, self._now_s()
+        base = self._time_bases.setdefault(tagger.name, TimeBase(past.end_ps, past.epoch, past.bench_time_s))
+        is_new = base.is_new(block)
+        moved = base.align(block, now_s)
+        if is_new:
+            self.event(TIME_BASE, tagger=tagger.name, epoch=block.epoch, zero_s=now_s - moved.end_ps * 1e-12)
+        return moved
 
     def _accept(self, taking: Taking, block: TagBlock) -> None:
         kinds = {type(accumulator) for accumulator in taking.accumulators}

@@ -26,7 +26,7 @@ from labctl.runs.remote import Command
 from labctl.runs.states import LIT, State, StateMachine
 from labctl.runs.watch import Trip, Watchman
 from labctl.settings import HookEvent
-from labctl.store import RunWriter
+from labctl.store import RunWriter, StoreError
 from labctl.timetags import TagBlock
 
 LOOK_S = 0.1
@@ -37,6 +37,7 @@ CHECK_S = 0.05
 """Wall time between two checks of guardian, disk and watches."""
 GUARD_HOLD_S = 1.0
 """Bench time in the dark after the detector guard has tripped."""
+_ADVICE = {State.PAUSED: "; `labctl continue` goes on"}
 
 
 class RunStopped(Exception):
@@ -192,9 +193,7 @@ class Supervisor:
         self._next_check_s = time.monotonic() + CHECK_S
         if not self._guardian_lost and not self.heart.guardian_alive():
             self._guardian_lost = True
-            self.requests.ask_pause(
-                "the guardian process has died; `labctl continue` starts a new one", now=True
-            )
+            self.requests.ask_pause("the guardian process has died", now=True)
         if self._watchman is not None:
             findings = self._watchman.look(self.now_s())
             for reading in findings.readings:
@@ -292,18 +291,19 @@ class Supervisor:
         return self._last_s
 
     def audit(self, parameter: Any, value: Any) -> None:
-        """Record that a parameter of an instrument was set."""
+        """Record that a parameter of an instrument was set; a journal that fails is told of by the next record."""
         names = self._names.get(parameter)
         if names is None:
             names = self._names[parameter] = _names_of(parameter)
         now_s = self._last_s if self._bench.twin else self._bench.clock.now()
-        self._writer.audit(*names, value, now_s)
+        with suppress(StoreError):
+            self._writer.audit(*names, value, now_s)
 
     def _changed(self, state: State, reason: str) -> None:
         self.event("state", state=str(state), reason=reason)
         self._progress.state(str(state))
         if state in (State.PAUSED, State.SUSPENDED):
-            self._progress.say(f"{state}: {reason}")
+            self._progress.say(f"{state}: {reason}{_ADVICE.get(state, '')}")
 
     def _tell(self, event: HookEvent, reason: str) -> None:
         if self._hooks is not None:

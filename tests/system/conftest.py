@@ -188,7 +188,7 @@ class HoldLight(Experiment):
         bench.diode.synchronised(True)
         bench.excitation.mean_excitons(0.1)
         bench.mir_field.field(5e8)
-        print("twin", bench.twin.pid, flush=True)
+        print("twin", bench.twin.client.hello()["pid"], flush=True)
         with run.emission(bench.diode, bench.mir_gate):
             for point in run.sweep("points", number=Axis((Linear(0, self.points - 1, self.points),))):
                 print("begin", point.index, flush=True)
@@ -207,11 +207,16 @@ class HoldLight(Experiment):
 '''
 
 
+def furnish(folder: Path) -> Path:
+    """Make it a folder of a user, with a `labctl.toml` and the experiment `hold_light`."""
+    (folder / "labctl.toml").write_text('path = ["."]\n')
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "hold_light.py").write_text(HOLD_LIGHT)
+    return folder
+
+
 @pytest.fixture
 def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory: a folder of a user with a `labctl.toml` and the experiment `hold_light`."""
-    (tmp_path / "labctl.toml").write_text('path = ["."]\n')
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "hold_light.py").write_text(HOLD_LIGHT)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(furnish(tmp_path))
     return tmp_path
