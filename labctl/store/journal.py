@@ -90,8 +90,8 @@ class Journal:
             disk.cut(self._fd, self._good_bytes)
         self._backlog_bytes = 0
         self._queue: deque[_Pending] = deque()
-        self._audit: deque[Any] = deque()
-        self._monitors: deque[Any] = deque()
+        self._audit: deque[str] = deque()
+        self._monitors: deque[str] = deque()
         self._notes = {Kind.AUDIT: self._audit, Kind.MONITOR: self._monitors}
         self._state = threading.Lock()  # of the queue and the counters
         self._room = threading.Condition(self._state)
@@ -153,8 +153,8 @@ class Journal:
             self._wake.set()
         return seq
 
-    def note(self, kind: Kind, entry: Sequence[Any]) -> None:
-        """Queue an entry (plain values) of a record of AUDIT or MONITOR, written with the next record."""
+    def note(self, kind: Kind, entry: str) -> None:
+        """Queue an entry (JSON) of a record of AUDIT or MONITOR, written with the next record."""
         if self._error is not None or self._closing:
             self._check()
         self._notes[kind].append(entry)
@@ -218,8 +218,8 @@ class Journal:
     def _queue_notes(self) -> None:
         for kind, notes in self._notes.items():
             while notes:
-                entries = [notes.popleft() for _ in range(min(len(notes), _NOTES_IN_A_RECORD))]
-                text = f'{{"entries":{to_json(entries)}}}'
+                entries = ",".join([notes.popleft() for _ in range(min(len(notes), _NOTES_IN_A_RECORD))])
+                text = f'{{"entries":[{entries}]}}'
                 self._enqueue(_Pending(len(text), frame(kind, self.appended, text)))
 
     def _attempt(self, step: Callable[[], None]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -41,7 +40,6 @@ from .unfold import unfold
 
 SCHEMA_VERSION = 2
 STATUSES = ("success", "abort", "fail")
-_SCALARS = frozenset({float, int, str, bool, type(None)})
 
 
 class RunWriter:
@@ -285,15 +283,14 @@ class RunWriter:
 
     def audit(self, instrument: str, parameter: str, value: Any, bench_time_s: float) -> None:
         """A parameter was set; written with the next record, or within some ms."""
-        if type(value) not in _SCALARS:
-            value = json.loads(to_json(value))  # as it is now
-        entry = (bench_time_s, time.time(), cleaned(instrument), cleaned(parameter), value)
-        self._journal.note(Kind.AUDIT, entry)
+        names = _names(instrument, parameter)
+        times = f"{_number(bench_time_s)},{time.time()!r}"
+        self._journal.note(Kind.AUDIT, f"[{times},{names},{_number(value)}]")
 
     def monitor(self, name: str, value: float, unit: str, bench_time_s: float) -> None:
         """A reading of a slow quantity; written like `audit`. Raises ValueError for an unusable name."""
         check_monitor_name(name)
-        self._journal.note(Kind.MONITOR, (name, float(bench_time_s), float(value), cleaned(unit)))
+        self._journal.note(Kind.MONITOR, to_json((name, float(bench_time_s), float(value), cleaned(unit))))
 
     def snapshot(self, label: str, snapshot: Mapping[str, Any]) -> int:
         """The state of the instruments ("before", "after"); a later one with the same label replaces it."""
@@ -348,6 +345,17 @@ class RunWriter:
 
     def _append(self, kind: Kind, header: Mapping[str, Any]) -> int:
         return self._journal.append(kind, {**header, "wall_time_s": time.time()})
+
+
+@lru_cache(maxsize=1024)
+def _names(*names: str) -> str:
+    """Names as elements of a JSON list."""
+    return ",".join(to_json(clean(name)) for name in names)
+
+
+def _number(value: Any) -> str:
+    """The JSON of a value that nearly always is an ordinary number."""
+    return repr(value) if type(value) is float and value - value == 0 else to_json(value)
 
 
 @lru_cache(maxsize=256)

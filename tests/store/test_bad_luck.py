@@ -273,21 +273,21 @@ def test_append_does_not_wait_for_ever(tmp_path: Path) -> None:
 def test_notes_are_written_with_the_next_record_or_soon(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     for number in range(3):
-        journal.note(Kind.AUDIT, [number])
+        journal.note(Kind.AUDIT, f"[{number}]")
     journal.append(Kind.EVENT, {})
     journal.flush()
     assert [(r.kind, r.header) for r in read_journal(tmp_path / "j")] == [
         (Kind.AUDIT, {"entries": [[0], [1], [2]]}),
         (Kind.EVENT, {}),
     ]
-    journal.note(Kind.MONITOR, [4])
+    journal.note(Kind.MONITOR, "[4]")
     deadline = time.monotonic() + 10
     while journal.acknowledged < 3:
         assert time.monotonic() < deadline
         time.sleep(0.001)
     journal.close()
     with pytest.raises(StoreError, match="the run is finished"):
-        journal.note(Kind.AUDIT, [])
+        journal.note(Kind.AUDIT, "[]")
 
 
 def test_what_nobody_flushes_becomes_durable(tmp_path: Path) -> None:
