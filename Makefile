@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint campaign bench kill-test kill-latency crash-test soak clean
 .PHONY: demo test lint campaign bench kill-test kill-latency clean
 .PHONY: demo test lint campaign crash-test clean
+.PHONY: demo test lint campaign bench kill-test kill-latency model-test clean
 
 demo: $(VENV)/.demo
 	$(BIN)/labctl demo
@@ -49,6 +50,10 @@ crash-test: $(VENV)/.test
 SOAK_MINUTES ?= 120
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.campaigns.no_false_alarm --minutes $(SOAK_MINUTES)
+# the engine through random sequences of commands, trips, faults and deaths
+SEQUENCES ?= 100000
+model-test: $(VENV)/.test
+	$(BIN)/python -m tests.campaigns.engine_model --sequences $(SEQUENCES)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

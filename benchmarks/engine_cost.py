@@ -10,16 +10,26 @@ import cProfile
 import pstats
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from qcodes.parameters import ParameterBase
 
 import labctl
 from benchmarks.peers.serve import serve
+from labctl.bench.heart import Heart
+from labctl.bench.page import Page
 from labctl.clock import WallClock
 from labctl.instruments.base import LabInstrument
+from labctl.runs.progress import Silent, Tracker
 from labctl.runs.run import Run
+from labctl.runs.states import State
+from labctl.runs.supervision import Supervisor
 from labctl.store import RunWriter
 from labctl.sweeps import Axis, Linear
 
@@ -37,12 +47,38 @@ class Pair(LabInstrument):
         self.add_parameter("b", get_cmd=lambda: 2.0)
 
 
+class Guardian:
+    """In place of the guardian's process: a page of shared memory to beat into."""
+
+    def __init__(self) -> None:
+        self.page = Page.create()
+
+    def running(self) -> bool:
+        self.page.tick(time.monotonic(), True)
+        return True
+
+    def restart(self) -> None:
+        raise AssertionError("it never dies")
+
+    def tell(self, order: str, **fields: object) -> None:
+        pass
+
+
 @contextmanager
 def run_on(pair: Pair, root: Path) -> Iterator[Run]:
-    """A run that writes to a new folder under `root`; its file is not completed."""
-    bench = SimpleNamespace(clock=WallClock(), twin=None, instruments={"pair": pair})
-    with RunWriter.create(root, "benchmark", {}) as writer:
-        yield Run(bench, writer, {"a": "", "b": ""})  # type: ignore[arg-type]
+    """A run that writes to a new folder under `root`, as a real one: it beats and audits every set.
+
+    Its file is not completed.
+    """
+    guardian = Guardian()
+    bench: Any = SimpleNamespace(
+        clock=WallClock(), twin=None, heart=Heart(guardian), config=SimpleNamespace(kept_warm={})
+    )
+    with RunWriter.create(root, "benchmark", {}) as writer, closing(guardian.page):
+        supervisor = Supervisor(bench, writer, progress=Tracker(Silent()))
+        supervisor.machine.to(State.RUNNING)
+        with mock.patch.object(ParameterBase, "global_on_set_callback", supervisor.audit):
+            yield Run(bench, writer, {"a": "", "b": ""}, supervisor)
 
 
 def scan(run: Run, pair: Pair, n: int) -> None:

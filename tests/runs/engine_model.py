@@ -2,9 +2,9 @@
 
 Light is at the sample only in states that allow it; what was switched on is switched off in reverse order;
 time never passes without a beat; a point is committed exactly once and with the tags of one attempt, all
-taken in the right light; live times are what was asked for; every acquisition is ended or discarded; the states
-follow their table; and a run that ended in any way, the death of its process included, can be resumed until
-all its points are there.
+taken in the right light; live times are what was asked for; every acquisition is ended or discarded; the
+states follow their table; and a run that ended in any way, the death of its process included, can be resumed
+until all its points are there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 from unittest import mock
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from labctl.instruments.errors import InstrumentError
 from labctl.runs.detector_guard import DetectorGuard
@@ -47,7 +47,7 @@ AXIS = Axis((Points((1.0, 2.0, 3.0)),))
 REFERENCE_EVERY, REFERENCE = 2, 9.0
 INDICES = {0, 1, 2, 3, 4, 5}
 """Three points and three references."""
-FIRST, SECOND, BACKGROUND = 3, 2, 2
+FIRST, SECOND, BACKGROUND = 6, 2, 2
 """Slices of the two acquisitions of a point, and of the one before the sweep."""
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """Where runs are kept: a disk that is waited for makes a sequence ten times as long."""
@@ -55,6 +55,8 @@ STORE = {"reserve_bytes": 4096, "low_bytes": 0}
 RECORDS = {"first": "", "second": "", "zero": ""}
 SETTLE_S = 20.0
 """Longer than a beat may be late."""
+GUARD_HZ = (400 / SLICE_S, 200 / SLICE_S)
+"""The detector guard trips above the first rate and is released below the second."""
 ALLOWED = (InstrumentError, CannotDarken, PointSpoilt)
 """What may end a run: faults that were planned."""
 
@@ -88,23 +90,15 @@ class Session:
         self._world = world
         self._bench = stub_bench(world)
         requests = Requests()
+        self._store = Store(world, self.writer)
         self._supervisor = Supervisor(
-            self._bench,  # type: ignore[arg-type]
-            Store(world, self.writer),  # type: ignore[arg-type]
-            requests=requests,
-            watchman=_watchman(world),
-            guard=DetectorGuard([1], 400 / SLICE_S, 200 / SLICE_S),
+            self._bench, self._store,
+            requests=requests, watchman=_watchman(world), guard=DetectorGuard([1], *GUARD_HZ),
             settle_s=SETTLE_S,
-        )
+        )  # fmt: skip
         self._run = Run(
-            self._bench,  # type: ignore[arg-type]
-            Store(world, self.writer),  # type: ignore[arg-type]
-            RECORDS,
-            self._supervisor,
-            seed=3,
-            slice_s=SLICE_S,
-            past=past,
-        )
+            self._bench, self._store, RECORDS, self._supervisor, seed=3, slice_s=SLICE_S, past=past
+        )  # fmt: skip
         world.may_be_lit = self._may_be_lit
         world.put = requests.commands.put
         world.press_ctrl_c = lambda: requests.ask_stop(min(requests.stop_level + 1, NOW), "Ctrl-C")
@@ -141,7 +135,8 @@ class Session:
         """The experiment: a number taken once, a background, and a sweep of points with two acquisitions."""
         run, bench = self._run, self._bench
         zero = run.once("zero", lambda: self._world.now_s)
-        with run.emission(bench.lamp, keep_light_on_pause=True), self._light(bench.laser, bench.shutter, bench.diode):
+        lights = bench.laser, bench.shutter, bench.diode
+        with run.emission(bench.lamp, keep_light_on_pause=True), self._light(*lights):
             self._acquire(BACKGROUND, label="background")
             points = run.sweep(
                 "scan", x=AXIS, shuffle=True, reference_every=REFERENCE_EVERY, reference=REFERENCE
@@ -172,6 +167,7 @@ class Session:
 
     def _acknowledge(self, point: Point | None) -> None:
         if point is not None and not point.spoilt:
+            assert self.writer.acknowledged > self._store.last_row, "the next point began too early"
             self.acknowledged.append((point.index, point.attempt))
 
     @contextmanager
@@ -190,14 +186,18 @@ class Session:
 def _watchman(world: World) -> Watchman:
     sensors = {"temperature": "suspend", "pressure": "abort", "field_t": "safe"}
     return Watchman(
-        [Watch(name, "", 0.2, lambda name=name: getattr(world, name)) for name in sensors],  # type: ignore[misc]
-        [Condition(name, high=5.0, action=action) for name, action in sensors.items()],  # type: ignore[arg-type]
+        [Watch(name, "", 0.2, lambda name=name: getattr(world, name)) for name in sensors],
+        [Condition(name, high=5.0, action=action) for name, action in sensors.items()],
         wall=lambda: world.now_s,
     )
 
 
+INCIDENT = st.tuples(st.integers(0, 60), st.sampled_from(INCIDENTS))
+"""So many ticks after the last one, this."""
+
+
 class EngineModel(RuleBasedStateMachine):
-    """Plan incidents, take the run, go on with it; in the end it must be complete."""
+    """Take a run through plans of incidents, and go on with it; in the end it must be complete."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,18 +213,10 @@ class EngineModel(RuleBasedStateMachine):
         for patch in self._patches:
             patch.start()
 
-    @initialize(plan=st.lists(st.tuples(st.integers(0, 60), st.sampled_from(INCIDENTS)), max_size=6))
-    def begin(self, plan: list[tuple[int, str]]) -> None:
-        for after, incident in plan:
-            self._world.schedule(after, incident)
-
-    @rule(after=st.integers(0, 60), incident=st.sampled_from(INCIDENTS))
-    def expect(self, after: int, incident: str) -> None:
-        self._world.schedule(after, incident)
-
-    @rule(finish=st.booleans())
-    def take(self, finish: bool) -> None:
-        """Take the run, or go on with it, through the planned incidents; a finished one is followed by a new one."""
+    @rule(plan=st.lists(INCIDENT, min_size=1, max_size=12), finish=st.booleans())
+    def take(self, plan: list[tuple[int, str]], finish: bool) -> None:
+        """Take the run, or go on with it, through a plan; a complete one is followed by a new one."""
+        self._world.plan.extend(plan)
         session = Session(self._world, self._folder, Path(self._temporary.name))
         self._folder = session.writer.directory
         try:
@@ -247,8 +239,7 @@ class EngineModel(RuleBasedStateMachine):
             for _ in range(3):
                 if self._folder is None:
                     break
-                self._world.plan.clear()
-                self.take(finish=True)
+                self.take(plan=[], finish=True)
             assert self._folder is None, "a run without any incident does not come to its end"
         finally:
             for patch in self._patches:
@@ -265,9 +256,11 @@ class EngineModel(RuleBasedStateMachine):
     def _next_day(self) -> None:
         """Everything is repaired; the next process finds a bench in order."""
         self._world.calm()
+        self._world.plan.clear()
         self._world.dead = False
         self._world.guardian = True
         self._world.keeps_light = False
+        self._world.urgent_s = math.inf
         self._world.rests = 0
         self._world.now_ps += 100 * PS
         self._world.due_s = math.inf

@@ -31,6 +31,8 @@ SLICE_S = 0.05
 DARK, LIT, BRIGHT = 0, 10, 1000
 """Tags of channel 1 in one slice."""
 BRIGHT_SLICES = 2
+REACTION_S = 0.16
+"""Longest time with light after an urgent command: a look every 100 ms, and the slice in hand."""
 COMMANDS = ("pause", "pause_now", "continue", "stop", "abort", "keep_light", "note")
 INCIDENTS = (
     *COMMANDS, "ctrl_c", "trip", "release", "trip_abort", "trip_safe", "bright", "disk_low", "disk_free",
@@ -46,7 +48,8 @@ class Death(BaseException):
 class World:
     """Time, the light at the sample, and what is going to happen.
 
-    due_s: when the next beat is promised. may_be_lit: whether the run is in a state that allows light.
+    plan: incidents, each so many ticks after the one before it. due_s: when the next beat is promised.
+    may_be_lit: whether the run is in a state that allows light. urgent_s: since when it should be dark.
     broken: rules that the engine broke, in words.
     """
 
@@ -69,6 +72,7 @@ class World:
     notice: str = ""
     guardian: bool = True
     due_s: float = math.inf
+    urgent_s: float = math.inf
     keeps_light: bool = False
     rests: int = 0
     epoch: int = 0
@@ -77,10 +81,6 @@ class World:
     def now_s(self) -> float:
         """Wall time and bench time."""
         return self.now_ps / PS
-
-    def schedule(self, after: int, incident: str) -> None:
-        """Let `incident` happen `after` ticks behind the one planned before it."""
-        self.plan.append((after, incident))
 
     def tick(self) -> None:
         """Something was touched. Raises Death when the process is to end here, or has ended."""
@@ -98,8 +98,12 @@ class World:
         """Time goes by; it must not do so with light on in a state that allows none, nor without beats."""
         self.tick()
         self.now_ps += max(round(seconds * PS), 0)
-        if self.light_at_sample and not self.may_be_lit():
+        if not self.light_at_sample:
+            self.urgent_s = math.inf
+        elif not self.may_be_lit():
             self.broken.append(f"light at the sample while it must be dark: {self.on}")
+        elif self.now_s - self.urgent_s > REACTION_S:
+            self.broken.append(f"no answer for {self.now_s - self.urgent_s:.2f} s to what is urgent")
         if self.now_s > self.due_s:
             self.broken.append(f"the beat is {self.now_s - self.due_s:.2f} s late: the guardian ends the run")
             self.due_s = math.inf
@@ -174,7 +178,16 @@ class World:
                 raise Death
             case _:
                 self.keeps_light |= incident == "keep_light"
-                self.put(Command(incident, "planned"))  # type: ignore[arg-type]
+                self._weigh(incident)
+                self.put(Command(incident, "planned"))
+
+
+    def _weigh(self, command: str) -> None:
+        """An abort is urgent for good; a pause until it is withdrawn, unless it leaves the light on."""
+        if command == "abort" or (command == "pause_now" and not self.keeps_light):
+            self.urgent_s = min(self.urgent_s, self.now_s)
+        elif command in ("continue", "keep_light"):
+            self.urgent_s = math.inf
 
 
 class Clock:
@@ -302,8 +315,15 @@ class Store:
     """A real writer; the disk is as the world says, and a dead process writes nothing."""
 
     def __init__(self, world: World, writer: Any) -> None:
+        self.last_row = -1
         self._world = world
         self._writer = writer
+
+    def row(self, *arguments: Any) -> int:
+        self._world.tick()
+        self.last_row = self._writer.row(*arguments)
+        self._world.tick()
+        return self.last_row
 
     @property
     def disk_low(self) -> bool:
@@ -320,7 +340,9 @@ class Store:
 
         def call(*arguments: Any, **options: Any) -> Any:
             self._world.tick()
-            return value(*arguments, **options)
+            found = value(*arguments, **options)
+            self._world.tick()
+            return found
 
         return call
 

@@ -10,7 +10,7 @@ from tests.runs.engine_model import EngineModel
 
 def test_no_sequence_of_incidents_breaks_a_rule():
     options = settings(
-        max_examples=200, stateful_step_count=8, deadline=None, derandomize=True, database=None,
+        max_examples=200, stateful_step_count=3, deadline=None, derandomize=True, database=None,
         suppress_health_check=[HealthCheck.too_slow],
     )  # fmt: skip
     run_state_machine_as_test(EngineModel, settings=options)
