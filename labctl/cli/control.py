@@ -61,7 +61,11 @@ def write_note(run: str, text: str, *, root: Path, as_json: bool) -> None:
 
 def show_status(run: str | None, *, root: Path, as_json: bool) -> None:
     """Print how a run is, or all that live if none is named."""
-    replies = live_runs(root) if run is None else {(folder := find_run(run, root, recover=False)): ask_status(folder)}
+    if run is None:
+        replies = live_runs(root)
+    else:
+        folder = _folder(run, root)
+        replies = {folder: ask_status(folder)}
     if as_json:
         print_json({"runs": [_as_json(folder, reply) for folder, reply in replies.items()]})
     elif not replies:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,9 +46,9 @@ class LiveRun:
     process: subprocess.Popen[str]
     root: Path
 
-    @property
+    @cached_property
     def folder(self) -> Path:
-        return await_true(lambda: self._found(), "a run that answers")
+        return await_true(self._found, "a run that answers")
 
     def status(self) -> Reply | None:
         """How the run is; None when it is over."""
