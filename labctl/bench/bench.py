@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labctl.bench.building import BenchError, build, resolve
+from labctl.bench.building import BenchError, build, load_driver, resolve
 from labctl.bench.config import BenchConfig, load_bench
 from labctl.bench.guardian_client import Guardian
 from labctl.bench.heart import BeatingClock, Heart, Kind
@@ -167,8 +167,10 @@ class _Leaving:
 
     def take_leave(self) -> None:
         if self._guardian is not None:
+            # one that never answered was not switched on by us, and nobody has to wait for it
+            started = self.bench.identities if self.bench is not None else {}
             unsafe = self.bench.unsafe if self.bench is not None else []
-            self._guardian_gone = self._guardian.take_leave(unsafe)
+            self._guardian_gone = self._guardian.take_leave([name for name in unsafe if name in started])
 
     def give_free(self, locks: Locks) -> None:
         (locks.release if self._guardian_gone else locks.leave)()
@@ -267,7 +269,7 @@ def _build_all(bench: Bench) -> None:
 
 def _build(bench: Bench, name: str) -> LabInstrument:
     bench.opened[name] = build(
-        bench.config, name, str(bench.file),
+        bench.config, name, str(bench.file), driver=load_driver(bench.config, name, str(bench.file)),
         address=bench.addresses.get(name), clock=bench.clock, instruments=bench.instruments,
     )  # fmt: skip
     link = bench.opened[name].link

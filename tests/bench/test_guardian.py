@@ -13,14 +13,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from labctl.bench import guardian as guardian_module
 from labctl.bench import guardian_client
 from labctl.bench.bench import open_bench
+from labctl.bench.guardian import PATIENT_S
 from labctl.bench.guardian_client import GuardianError
 from labctl.bench.locks import BenchBusy, Locks
+from labctl.bench.page import Page
 from labctl.bench.record import FILE_NAME
+from labctl.instruments.errors import InstrumentError
 from tests.bench.conftest import DEADLINE_S, environment, eventually, gone
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals, sessions and terminals")
@@ -281,6 +286,26 @@ def test_told_to_give_up_it_does(start: Callable[..., Engine]) -> None:
     assert not engine.dark()
 
 
+@pytest.mark.parametrize(
+    ("on_twin", "stages", "spent_s", "gives_up"),
+    [
+        (True, {"lamp": 1}, PATIENT_S + 1, True),
+        (False, {}, PATIENT_S + 1, True),
+        (False, {"lamp": 1}, PATIENT_S + 1, False),
+        (True, {"lamp": 1}, PATIENT_S - 1, False),
+    ],
+)
+def test_a_bench_where_something_is_at_stake_is_not_given_up(
+    on_twin: bool, stages: dict[str, int], spent_s: float, gives_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guardian_module, "SLOW_RETRY_S", 0.0)
+    page = Page.create()
+    guardian = guardian_module.Guardian(os.getpid(), page)
+    guardian._stages = stages
+    assert guardian._gives_up(SimpleNamespace(on_twin=on_twin), ["lamp"], spent_s) is gives_up  # type: ignore[arg-type]
+    page.close()
+
+
 def test_signals_do_not_end_a_guardian(bench_file: Path) -> None:
     with open_bench(str(bench_file)) as bench:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -311,6 +336,25 @@ def test_a_second_owner_is_refused_by_name(bench_file: Path) -> None:
         open_bench(str(bench_file), guardian=False),
     ):
         pass
+
+
+@pytest.mark.parametrize("trouble", ["broken", "deaf"])
+def test_nobody_waits_for_what_never_answered(bench_file: Path, trouble: str) -> None:
+    """As with a wrong address: the bench does not open, and the user tries again at once."""
+    (bench_file.parent / "lamp.stuck").touch()
+    (bench_file.parent / f"lamp.{trouble}").touch()
+    with pytest.raises(InstrumentError, match=r"unplugged|no answer"), open_bench(str(bench_file)):
+        pass
+    addresses = {name: f"file://{bench_file.parent}/{name}" for name in ("cryostat", "lamp")}
+    Locks.acquire(addresses, patience_s=0).release()
+
+
+def test_a_folder_that_is_gone_does_not_matter(start: Callable[..., Engine], tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    engine = start(cwd=tmp_path / "work")
+    (tmp_path / "work").rmdir()
+    engine.kill()
+    eventually(engine.dark, "dark")
 
 
 def test_no_bench_without_its_guardian(bench_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
