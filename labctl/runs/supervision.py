@@ -137,7 +137,8 @@ class Supervisor:
         self.event("detector_guard", begin_ps=block.begin_ps, end_ps=block.end_ps, reason=reason)
         self._tell("trip", reason)
         self.wait(GUARD_HOLD_S)
-        self._relight(State.RUNNING)
+        self._relight()
+        self.wait(self._settle_s)
         return reason
 
     def _obey(self, level: int) -> None:
@@ -218,10 +219,17 @@ class Supervisor:
     # -- dark and light again ------------------------------------------------------------------------------
 
     def _wait_in_the_dark(self, hold: _Hold) -> None:
-        before = State.STOPPING if self.machine.state is State.STOPPING else State.RUNNING
-        waiting: _Hold | None = hold
+        """Until there is no reason left, not even one that comes up while the light settles."""
         if hold.news is not None:
             self._tell(hold.news, hold.reason)
+        present: _Hold | None = hold
+        while present is not None:
+            self._hold_out(present)
+            self._relight()
+            present = self._settle()
+
+    def _hold_out(self, hold: _Hold) -> None:
+        waiting: _Hold | None = hold
         while waiting is not None:
             self._enter(waiting)
             self._rest()
@@ -230,7 +238,6 @@ class Supervisor:
             if self._guardian_lost and not self.requests.pause:
                 self._restart_guardian()
             waiting = self._hold(border=True)
-        self._relight(before)
 
     def _enter(self, hold: _Hold) -> None:
         """Take the state of a hold, and the light away unless a pause is to leave it on."""
@@ -249,14 +256,24 @@ class Supervisor:
                 f"{reason}, but {failures[0]}; the run ends with everything made safe"
             ) from failures[0]
 
-    def _relight(self, state: State) -> None:
+    def _relight(self) -> None:
         self.heart.beat(Kind.CODE.default_s)
         self._keep_light = False
+        self.machine.to(State.RUNNING, "the light comes back")
         if self.light.dark:
             self.light.restore()
-        self.machine.to(state, "the light is on again")
-        if self._settle_s > 0:
-            self._bench.clock.sleep(self._settle_s)
+
+    def _settle(self) -> _Hold | None:
+        """Let the light settle; the reason to be dark again that comes up meanwhile, if one does."""
+        whole, rest_s = divmod(self._settle_s, LOOK_S)
+        for step_s in (*repeat(LOOK_S, int(whole)), rest_s):
+            self._bench.clock.sleep(step_s)
+            self.heart.beat(Kind.CODE.default_s)
+            if self.requests.pending:
+                self._obey(NOW)
+            if (hold := self._hold(border=False)) is not None:
+                return hold
+        return None
 
     def _rest(self) -> None:
         """A moment of wall time, in which as much bench time passes."""
