@@ -61,9 +61,14 @@ class LiveRun:
         """Wait until the run is in a state."""
         return await_true(lambda: self._in(state), f"a run that is {state}")
 
-    def await_points(self, done: int) -> int:
-        """Wait until so many points of its sweep are done; the number then."""
-        return await_true(lambda: self._points(done), f"point {done}")
+    def points(self) -> int:
+        """How many points of its sweep are done."""
+        reply = self.status()
+        return int(reply.details.get("point", "0/0").partition("/")[0]) if reply is not None else 0
+
+    def await_points(self, done: int) -> None:
+        """Wait until so many points of its sweep are done."""
+        await_true(lambda: self.points() >= done, f"point {done}")
 
     def ended(self) -> tuple[int, str, str]:
         """Exit code, standard output and standard error, when it has ended."""
@@ -78,11 +83,6 @@ class LiveRun:
     def _in(self, state: str) -> Reply | None:
         reply = self.status()
         return reply if reply is not None and reply.state == state else None
-
-    def _points(self, least: int) -> int | None:
-        reply = self.status()
-        done = int(reply.details.get("point", "0/0").partition("/")[0]) if reply is not None else 0
-        return done if done >= least else None
 
 
 @contextmanager

@@ -73,14 +73,13 @@ def walk_through(lab: Path, twin: TwinProcess, run: LiveRun, found: Seen) -> Non
     found.light["kept"] = await_true(lambda: is_lit(twin), "light in the pause")
     ask("note", "note", "last", "sample moved")
     ask("continue", "continue")
-    done = run.await_points(1 + int(run.await_state("running").details["point"].partition("/")[0]))
+    run.await_points(run.points() + 2)
     ask("pause now", "pause", "--now", "--json")
-    point = run.await_state("paused").details["point"]
+    run.await_state("paused")
     found.light["paused now"] = lights(twin)
     ask("continue", "continue")
-    run.await_points(1 + int(point.partition("/")[0]))
+    run.await_points(run.points() + 2)
     ask("stop", "stop", "--reason", "enough")
-    assert done > 2
 
 
 def test_status_tells_points_time_left_and_rates(seen: Seen) -> None:
