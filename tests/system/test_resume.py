@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -172,7 +173,7 @@ def test_a_fresh_twin_does_not_repeat_its_photons(tmp_path: Path) -> None:
     taken_before = sum(len(block) for block in cut.tag_blocks(0))
     assert 0 < taken_before < times_ps.size
     steps = np.diff(times_ps).tolist()
-    pairs = list(zip(steps, steps[1:], strict=False))
+    pairs = list(pairwise(steps))
     # by chance two steps in a row agree to the picosecond in one of a million runs
     assert not set(pairs[: taken_before - 2]) & set(pairs[taken_before:])
 
@@ -220,7 +221,7 @@ def test_a_run_is_stopped_killed_refused_and_forced_to_its_end(own_bench: Path) 
 
     forced = run_labctl(own_bench, "resume", "last", "--force")
     assert forced.exit_code == 0, forced.stderr
-    assert [line for line in forced.stdout.splitlines() if line.startswith("begin")][0] == "begin 5"
+    assert next(line for line in forced.stdout.splitlines() if line.startswith("begin")) == "begin 5"
     data = run_in(own_bench)
     assert data.status == "success"
     assert data.rows("points")["index"].tolist() == list(range(8))
