@@ -21,6 +21,8 @@ from rich.text import Text
 from labctl.runs.progress import Tracker, time_text
 
 _USUAL = ("", "idle", "running")
+_ENDING = ("stopping", "aborting", "finishing", "done", "aborted", "failed")
+_ENDING_LEAVES_OUT = {"left_s", "rates"}
 
 
 class TerminalProgress:
@@ -68,7 +70,7 @@ class TerminalProgress:
 
 
 class _Story(ProgressColumn):
-    """Time left, points, rates; where the state is not the usual one, that instead of rates."""
+    """Time left, points, rates; where the state is not the usual one, that instead of what it makes idle."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
@@ -77,7 +79,8 @@ class _Story(ProgressColumn):
     def render(self, task: Task) -> Text:
         state, details = self._tracker.state_text, self._tracker.details()
         shown = [] if state in _USUAL else [state]
-        told = details if not shown else {key: details[key] for key in details.keys() - {"rates"}}
+        left_out = _ENDING_LEAVES_OUT if state in _ENDING else {"rates"} if shown else set()
+        told = {key: value for key, value in details.items() if key not in left_out}
         return Text("  ".join([*shown, story(told)]), no_wrap=True, overflow="ellipsis")
 
 
