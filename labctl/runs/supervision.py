@@ -308,7 +308,7 @@ class Supervisor:
         return self._last_s
 
     def audit(self, parameter: Any, value: Any) -> None:
-        """Record that a parameter of an instrument was set; a journal that fails is told of by the next record."""
+        """Record that a parameter was set; a journal that fails is told of by the next record."""
         names = self._names.get(parameter)
         if names is None:
             names = self._names[parameter] = _names_of(parameter)
