@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+.PHONY: demo test lint campaign bench kill-test kill-latency crash-test soak clean
+.PHONY: demo test lint campaign bench kill-test kill-latency clean
+.PHONY: demo test lint campaign crash-test clean
 .PHONY: demo test lint campaign bench kill-test kill-latency model-test clean
 
 demo: $(VENV)/.demo
@@ -37,6 +40,16 @@ kill-test: $(VENV)/.test
 kill-latency: $(VENV)/.test
 	$(BIN)/python -m tests.kill.latency
 
+# a run cut off at every write, and power losses (several minutes); the short form is in `make test`
+CUTS ?= 10000
+LOSSES ?= 2000
+crash-test: $(VENV)/.test
+	$(BIN)/python tests/campaigns/crash_exploration.py --cuts $(CUTS) --losses $(LOSSES)
+
+# no false alarm of the guardian in two hours on a machine that is overloaded (SOAK_MINUTES=10 for less)
+SOAK_MINUTES ?= 120
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.campaigns.no_false_alarm --minutes $(SOAK_MINUTES)
 # the engine through random sequences of commands, trips, faults and deaths
 SEQUENCES ?= 100000
 model-test: $(VENV)/.test

@@ -95,17 +95,14 @@ class Hbt(Experiment):
 
     def analyse(self, data: RunData) -> Analysis:
         darks = Counts([DET_A, DET_B])
-        for acquisition in data.acquisitions:
-            if acquisition.sweep == "darks":
-                replay(data, acquisition, darks)
+        replay(data, [a for a in data.acquisitions if a.sweep == "darks"], darks)
         segments = [a for a in data.acquisitions if a.sweep == "segments"]
         analyse = self._analyse_cw if self.mode == "cw" else self._analyse_pulsed
         return analyse(data, segments, darks)
 
     def _analyse_pulsed(self, data: RunData, segments: list[Acquisition], darks: Counts) -> Analysis:
         pulsed = PulsedCorrelation(DET_A, DET_B, VIS_SYNC, round(1e12 / self.rate), NEAR_PEAKS)
-        for segment in segments:
-            replay(data, segment, pulsed)
+        replay(data, segments, pulsed)
         fit = fit_pulsed_g2(
             pulsed.lags,
             pulsed.counts,
@@ -132,8 +129,7 @@ class Hbt(Experiment):
         values = data.header["bench_values"]
         correlation = Correlation([DET_A, DET_B], window_ps=CW_WINDOW_PS, bin_ps=CW_BIN_PS)
         counts = Counts([DET_A, DET_B])
-        for segment in segments:
-            replay(data, segment, correlation, counts)
+        replay(data, segments, correlation, counts)
         lag_edges_ps = correlation.lag_edges_ps - round(values["skew_a_b_s"] * 1e12)
         signal = [1 - darks.rate(channel) / counts.rate(channel) for channel in (DET_A, DET_B)]
         coincidences = correlation.counts(DET_A, DET_B)

@@ -21,6 +21,7 @@ from labctl.errors import LabctlError, nearest
 from labctl.settings import load_settings
 
 SEARCH_PATH_VARIABLE = "LABCTL_PATH"
+_PREFIX = "labctl_loaded_"
 
 
 class NotFound(LabctlError, LookupError):
@@ -114,7 +115,7 @@ def load_file(file: Path) -> ModuleType:
     """Load a Python file as a module of its own name, once. Raises NotFound, BrokenModule."""
     file = file.resolve()
     digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
-    name = f"labctl_loaded_{digest}_{file.stem}"
+    name = f"{_PREFIX}{digest}_{file.stem}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
@@ -130,6 +131,13 @@ def load_file(file: Path) -> ModuleType:
             raise BrokenModule(f"{file} cannot be loaded: {type(error).__name__}: {error}") from error
         raise
     return module
+
+
+def loaded_user_files() -> list[Path]:
+    """The files that were loaded so far and did not come with labctl."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
+    files = {Path(module.__file__) for module in modules if module.__file__}
+    return sorted(file for file in files if not file.is_relative_to(bundled_root()))
 
 
 def _importable_as(name: str, file: Path) -> bool:

@@ -14,15 +14,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labctl.bench.building import BenchError, build, resolve
+from labctl.bench.building import BenchError, build, load_driver, resolve
 from labctl.bench.config import BenchConfig, load_bench
 from labctl.bench.guardian_client import Guardian
 from labctl.bench.heart import BeatingClock, Heart, Kind
 from labctl.bench.locks import Locks
-from labctl.bench.safety import STEP_LIMIT_S, make_safe, stage_of, within
+from labctl.bench.safety import LIGHT_LIMIT_S, make_safe, stage_of, within
 from labctl.bench.twin_client import AttachedTwin, TwinClock, TwinProcess, start_twin
 from labctl.clock import Clock, WallClock
 from labctl.errors import LabctlError
@@ -31,6 +32,8 @@ from labctl.instruments.capabilities import missing_members
 from labctl.loading import find_config, load_object, nearest
 
 _log = logging.getLogger(__name__)
+SAFE_LIMIT_S = 60.0
+"""Wall time after which the guardian takes making safe over from a process that does not get done with it."""
 _CONTROL_PORT = re.compile(r"[\w.-]+:\d+")
 
 
@@ -97,13 +100,15 @@ class Bench:
                 )
 
     def safe(self) -> list[SafeReport]:
-        """Make every instrument safe: shutters, then emission, then the rest, each within 5 s of wall time.
+        """Make every instrument safe: shutters, then emission, then the rest, each within its limit.
 
         Whatever one of them does, the others are made safe; see `labctl.bench.safety`.
         """
         opened = {name: self.opened[name] for name in self.config.instruments if name in self.opened}
+        uses = {name: config.uses.values() for name, config in self.config.instruments.items()}
         self.unsafe = list(opened)
-        reports = make_safe(opened, uses={n: c.uses.values() for n, c in self.config.instruments.items()})
+        with self.heart.promise("making everything safe", SAFE_LIMIT_S, Kind.TRANSACTION):
+            reports = make_safe(opened, uses=uses)
         self.unsafe = [report.instrument for report in reports if not report.safe]
         return reports
 
@@ -139,6 +144,7 @@ def open_bench(name: str, twin: TwinOptions | None = None, guardian: bool = True
         stack.callback(_close_all, bench)
         locks = Locks.acquire(bench.addresses)
         at_last.callback(leaving.give_free, locks)
+        _own_time(bench)
         if watcher is not None:
             control = bench.twin.control_address if bench.twin is not None else None
             watcher.watch_over(bench.addresses, control, locks)
@@ -161,8 +167,10 @@ class _Leaving:
 
     def take_leave(self) -> None:
         if self._guardian is not None:
+            # one that never answered was not switched on by us, and nobody has to wait for it
+            started = self.bench.identities if self.bench is not None else {}
             unsafe = self.bench.unsafe if self.bench is not None else []
-            self._guardian_gone = self._guardian.take_leave(unsafe)
+            self._guardian_gone = self._guardian.take_leave([name for name in unsafe if name in started])
 
     def give_free(self, locks: Locks) -> None:
         (locks.release if self._guardian_gone else locks.leave)()
@@ -183,6 +191,7 @@ def check_bench(name: str) -> list[CheckLine]:
     config, file = load_bench(name)
     with ExitStack() as stack:
         bench = _empty_bench(config, file, TwinOptions(), stack, None)
+        _own_time(bench)
         stack.callback(_close_all, bench)
         return [_check_one(bench, instrument, stack) for instrument in config.instruments]
 
@@ -213,7 +222,6 @@ def _empty_bench(
         twin = starting.result()
     if twin is not None:
         stack.callback(twin.close)
-        twin.client.lease("bench")
     heart = Heart(guardian)
     if twin is not None:
         twin.client.call_while_waiting(heart.renew)
@@ -221,6 +229,12 @@ def _empty_bench(
     bench = Bench(config, file, clock, twin, heart)
     bench.addresses = resolve(config, str(file), twin.client.hello()["devices"] if twin else {})
     return bench
+
+
+def _own_time(bench: Bench) -> None:
+    """Own the twin's time; after its instruments were locked, since that refusal names who holds them."""
+    if bench.twin is not None:
+        bench.twin.client.lease("bench")
 
 
 def _start_twin(
@@ -255,9 +269,12 @@ def _build_all(bench: Bench) -> None:
 
 def _build(bench: Bench, name: str) -> LabInstrument:
     bench.opened[name] = build(
-        bench.config, name, str(bench.file),
+        bench.config, name, str(bench.file), driver=load_driver(bench.config, name, str(bench.file)),
         address=bench.addresses.get(name), clock=bench.clock, instruments=bench.instruments,
     )  # fmt: skip
+    link = bench.opened[name].link
+    if link is not None:
+        link.declare = partial(bench.heart.promise, kind=Kind.TRANSACTION)
     return bench.opened[name]
 
 
@@ -268,10 +285,15 @@ def _start(bench: Bench, name: str, instrument: LabInstrument) -> None:
 
 def _close_all(bench: Bench) -> None:
     """Close every instrument, even if one of them fails to, or hangs."""
+    with bench.heart.promise("closing the bench", kind=Kind.CONNECT):
+        _close_each(bench)
+
+
+def _close_each(bench: Bench) -> None:
     for name in reversed([name for name in bench.config.instruments if name in bench.opened]):
         instrument = bench.opened[name]
         try:
-            within(STEP_LIMIT_S, instrument.close, "closing")
+            within(LIGHT_LIMIT_S, instrument.close, "closing")
         except Exception as error:
             _log.error("%s could not be closed: %s", name, error)
             LabInstrument.close(instrument)  # the port and the name at least

@@ -39,25 +39,30 @@ def resolve(config: BenchConfig, where: str, devices: Mapping[str, Any]) -> dict
     return addresses
 
 
+def load_driver(config: BenchConfig, name: str, where: str) -> Any:
+    """The class of the instrument `name`. Raises BenchError for one that is missing."""
+    try:
+        return load_object(config.instruments[name].driver)
+    except NotFound as error:
+        raise BenchError(f"{where}: {name}: {error}") from error
+
+
 def build(
     config: BenchConfig,
     name: str,
     where: str,
     *,
+    driver: Any,
     address: str | None,
     clock: Clock,
     instruments: Mapping[str, LabInstrument],
 ) -> LabInstrument:
     """Build the instrument `name`, which opens its link.
 
-    address: resolved; None for a derived instrument, whose parents are among `instruments`.
-    Raises BenchError for a driver that is missing or does not take its options, and what the driver raises.
+    driver: its class. address: resolved; None for a derived instrument, whose parents are in `instruments`.
+    Raises BenchError for a driver that does not take its options, and what the driver raises.
     """
     instrument = config.instruments[name]
-    try:
-        driver = load_object(instrument.driver)
-    except NotFound as error:
-        raise BenchError(f"{where}: {name}: {error}") from error
     parents = {argument: instruments[used] for argument, used in instrument.uses.items()}
     positional = [name] if address is None else [name, address]
     options = {key: _si(key, value) for key, value in instrument.options.items()}

@@ -51,9 +51,11 @@ class Family:
         self._children: list[_Relative] = []
 
     def look(self) -> None:
-        """Note who belongs to the process, while it lives."""
-        if self._head is not None and not self._leads:
-            found = [_relative(child) for child in _descendants(self._pid)]
+        """Note who belongs to the process, while it lives; of a dead one what was known is kept."""
+        if self._head is None or self._leads:
+            return
+        found = [_relative(child) for child in _descendants(self._pid)]
+        if found:
             self._children = [child for child in found if child and child.group == self._head.group]
 
     def end(self) -> None:

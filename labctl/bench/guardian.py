@@ -41,7 +41,7 @@ DEATH_S = 2.0
 FAMILY_S = 0.5
 RETRY_S = 0.2
 PATIENT_S = 60.0
-"""From then on what is still not safe is tried again only every `SLOW_RETRY_S`."""
+"""From then on what is still not safe is tried again only every `SLOW_RETRY_S`; on a twin it is given up."""
 SLOW_RETRY_S = 5.0
 
 
@@ -232,7 +232,7 @@ class Guardian:
         return bool(self._locks.descriptors)
 
     def _make_safe(self, preparation: Preparation, trip: Trip, begin_s: float) -> None:
-        rescue = Rescue(self._charge())
+        rescue = Rescue(self._charge(), trip.names)
         unsafe = list(trip.names or preparation.config.instruments)
         self._give_up.clear()
         while unsafe:
@@ -245,16 +245,22 @@ class Guardian:
             elif preparation.bench_is_gone():
                 self._record.write("the twin is gone", reports=unsafe)
                 return
-            elif self._told_to_give_up(unsafe, spent_s):
+            elif self._gives_up(preparation, unsafe, spent_s):
                 self._record.write("gives up", reports=unsafe)
                 return
             else:
                 rescue.reopen(unsafe)
 
-    def _told_to_give_up(self, unsafe: list[str], spent_s: float) -> bool:
-        """Wait before the next attempt; from some time on long, and not without telling the user."""
+    def _gives_up(self, preparation: Preparation, unsafe: list[str], spent_s: float) -> bool:
+        """Wait before the next attempt; from some time on long, and not without telling the user.
+
+        Then it gives up a twin, where nothing is at stake, and a bench that was never opened as a whole: what
+        does not answer now did not answer before, and was not switched on.
+        """
         names = ", ".join(unsafe)
         if spent_s >= PATIENT_S:
+            if preparation.on_twin or not self._stages:
+                return True
             self._record.say(f"{names} NOT SAFE after {spent_s:.0f} s; switch off by hand")
             self._locks.sign(Owner.here(f"guardian of {self._command}, still trying to make {names} safe"))
         return self._give_up.wait(SLOW_RETRY_S if spent_s >= PATIENT_S else RETRY_S)

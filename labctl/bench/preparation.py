@@ -7,14 +7,15 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
+from labctl.bench.building import load_driver
 from labctl.bench.config import BenchConfig
 from labctl.bench.rescue import Charge
 from labctl.bench.twin_client import TwinClient, TwinClock, TwinError
 from labctl.errors import LabctlError
 from labctl.instruments.base import LabInstrument
-from labctl.loading import load_object
 
 LEASE_S = 5.0
 """Wall time within which the twin must notice that the engine has left, and give its time away."""
@@ -27,14 +28,15 @@ class Preparation:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = BenchConfig.model_validate(config)
-        self.charge = Charge(self.config)
+        self._drivers: dict[str, Any] = {}
         self.connected = False
         self.complete = False
         self._control = ""
         self._client: TwinClient | None = None
-        for instrument in self.config.instruments.values():
+        for name in self.config.instruments:
             with suppress(LabctlError):  # the bench process has the same trouble, and says so
-                load_object(instrument.driver)
+                self._drivers[name] = load_driver(self.config, name, self.config.bench)
+        self.charge = Charge(self.config, self._drivers)
         LabInstrument("labctl_guardian_warm_up").close()
 
     def connect(self, addresses: Mapping[str, str], twin: str | None) -> None:
@@ -45,15 +47,20 @@ class Preparation:
         if twin is not None:
             self._control = twin
             self._client = TwinClient(twin)
-            self.charge = Charge(self.config, addresses, clock=TwinClock(self._client))
+            self.charge = replace(self.charge, addresses=addresses, clock=TwinClock(self._client))
         else:
-            self.charge = Charge(self.config, addresses)
+            self.charge = replace(self.charge, addresses=addresses)
         self.complete = True
 
     def take_time(self) -> None:
         """Own the twin's time as soon as it is free, because a move takes time; does not wait for that."""
         if self._client is not None:
             threading.Thread(target=self._take_time, args=(self._client,), daemon=True).start()
+
+    @property
+    def on_twin(self) -> bool:
+        """Whether the bench is simulated."""
+        return bool(self._control)
 
     def bench_is_gone(self) -> bool:
         """Whether the bench was a twin that does not exist any more."""

@@ -43,5 +43,7 @@ class Record:
     def say(self, text: str) -> None:
         """Tell the user, if there still is a terminal."""
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"labctl guardian: {text}\n")
+            # a process that died in its progress bar has hidden the cursor and not ended the line
+            begin = "\x1b[?25h\r\n" if sys.stderr.isatty() else ""
+            sys.stderr.write(f"{begin}labctl guardian: {text}\n")
             sys.stderr.flush()

@@ -10,21 +10,37 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from labctl.bench.building import build
 from labctl.bench.config import BenchConfig
-from labctl.bench.safety import STEP_LIMIT_S, THE_REST, SafeStep, beneath, carry_out, stage_of, within
+from labctl.bench.safety import (
+    EMISSION,
+    LIGHT_LIMIT_S,
+    SHUTTERS,
+    THE_REST,
+    SafeStep,
+    beneath,
+    carry_out,
+    stage_of,
+    within,
+)
 from labctl.clock import Clock, WallClock
 from labctl.instruments.base import LabInstrument, SafeReport
 
 OPEN_S = 2.0
 """Wall time for which opening a link is retried."""
+PATIENCE_S = {SHUTTERS: 0.02, EMISSION: 0.5}
+"""Shutters begin first, but light is on that nobody minds: sources on other wires do not wait for them."""
 CLOSE_S = 0.5
+MOST_HANGING = 3
+"""Attempts at one instrument that may hang; another one is made only when one of them has come back."""
 _RETRY_S = 0.01
 
 
@@ -32,10 +48,12 @@ _RETRY_S = 0.01
 class Charge:
     """What the guardian watches over.
 
-    addresses: resolved, by instrument. stages: in which each instrument is made safe, once that is known.
+    drivers: classes by instrument, loaded in advance, because folders may be gone when it matters. addresses:
+    resolved, by instrument. stages: in which each instrument is made safe, once that is known.
     """
 
     config: BenchConfig
+    drivers: Mapping[str, Any]
     addresses: Mapping[str, str] = field(default_factory=dict)
     stages: Mapping[str, int] = field(default_factory=dict)
     clock: Clock = field(default_factory=WallClock)
@@ -63,6 +81,7 @@ class Rescue:
         self._wanted = [name for name in self._names if name in wanted]
         self._opening: dict[str, Future[LabInstrument]] = {}
         self._established: set[str] = set()
+        self._hanging: Counter[str] = Counter()
         self._open(self._names)
 
     def make_safe(self, names: Collection[str] | None = None) -> list[SafeReport]:
@@ -76,7 +95,7 @@ class Rescue:
             for name in self._wanted
             if names is None or name in names
         ]  # fmt: skip
-        return carry_out(steps, STEP_LIMIT_S)
+        return carry_out(steps, patience_s=PATIENCE_S)
 
     def reopen(self, names: Collection[str]) -> None:
         """Close these instruments, and all on the same wire, and open them again."""
@@ -112,19 +131,25 @@ class Rescue:
     def _build(self, name: str) -> LabInstrument:
         config = self._charge.config
         parents = {
-            used: self._opening[used].result(STEP_LIMIT_S) for used in config.instruments[name].uses.values()
+            used: self._opening[used].result(LIGHT_LIMIT_S) for used in config.instruments[name].uses.values()
         }
         self._forget(name)
         return build(
-            config, name, config.bench,
+            config, name, config.bench, driver=self._charge.drivers[name],
             address=self._charge.addresses.get(name), clock=self._charge.clock, instruments=parents,
         )  # fmt: skip
 
     def _attend(self, name: str, stage: int) -> SafeReport:
-        instrument = self._opening[name].result(STEP_LIMIT_S)
-        if stage == THE_REST:
-            self._establish(beneath(name, self._charge.uses) - {name})
-        return instrument.safe()
+        if self._hanging[name] >= MOST_HANGING:
+            return SafeReport(name, False, (f"{MOST_HANGING} attempts hang and do not come back",))
+        self._hanging[name] += 1
+        try:
+            instrument = self._opening[name].result(LIGHT_LIMIT_S)
+            if stage == THE_REST:
+                self._establish(beneath(name, self._charge.uses) - {name})
+            return instrument.safe()
+        finally:
+            self._hanging[name] -= 1
 
     def _establish(self, names: Collection[str]) -> None:
         for name in self._names:

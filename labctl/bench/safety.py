@@ -4,7 +4,7 @@ Three stages: shutters, then emission, then the rest. Within a stage, instrument
 served at the same time and those on one wire one after the other, the last built first. Every step runs in a
 thread of its own with a time limit: a driver that raises, hangs in a vendor's library, or waits for a wire
 that a hung thread holds, is reported, and its thread left behind. A stage that has not ended after
-`PATIENCE_S` does not hold up the next one.
+its time in `PATIENCE_S` does not hold up the next one.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from typing import Any
 
 from labctl.instruments.base import LabInstrument, SafeReport
 
-STEP_LIMIT_S = 5.0
-PATIENCE_S = 0.5
+LIGHT_LIMIT_S = 10.0
+"""For a shutter or a source: what `LabInstrument.attempt_safe` takes at most, and some time-outs."""
+REST_LIMIT_S = 20.0
+"""For any other instrument, which may have to move."""
 SHUTTERS, EMISSION, THE_REST = range(3)
+PATIENCE_S = {SHUTTERS: 0.5, EMISSION: 0.5}
+"""Wall time after which a stage does not hold up the next one any more."""
 _EMITTERS = ("emission", "enabled", "output")
 
 
@@ -29,13 +33,20 @@ class SafeStep:
     """How one instrument is made safe.
 
     stage: SHUTTERS, EMISSION or THE_REST. touches: what the step uses (itself, and instruments beneath it);
-    steps that touch the same thing are on one wire.
+    steps that touch the same thing are on one wire. limit_s: wall time; None for what is usual in its stage.
     """
 
     instrument: str
     stage: int
     action: Callable[[], SafeReport]
     touches: frozenset[str] = field(default_factory=frozenset)
+    limit_s: float | None = None
+
+    @property
+    def usual_limit_s(self) -> float:
+        """`limit_s`, or what is usual in its stage."""
+        usual_s = REST_LIMIT_S if self.stage == THE_REST else LIGHT_LIMIT_S
+        return usual_s if self.limit_s is None else self.limit_s
 
 
 def stage_of(instrument: LabInstrument) -> int:
@@ -52,34 +63,36 @@ def beneath(name: str, uses: Mapping[str, Iterable[str]]) -> frozenset[str]:
 
 def make_safe(
     instruments: Mapping[str, LabInstrument],
-    limit_s: float = STEP_LIMIT_S,
+    limit_s: float | None = None,
     uses: Mapping[str, Iterable[str]] | None = None,
 ) -> list[SafeReport]:
     """Make instruments safe, given by name in the order in which they were built; never raises.
 
-    limit_s: wall time for each of them. uses: the instruments beneath each derived one.
+    limit_s: wall time for each of them, by default 10 s for shutters and sources and 20 s for the rest.
+    uses: the instruments beneath each derived one.
     Returns a report for each, in the order in which they were begun.
     """
     return carry_out(
         [
-            SafeStep(name, stage_of(instrument), instrument.safe, beneath(name, uses or {}))
+            SafeStep(name, stage_of(instrument), instrument.safe, beneath(name, uses or {}), limit_s)
             for name, instrument in instruments.items()
-        ],
-        limit_s,
+        ]
     )
 
 
-def carry_out(steps: Sequence[SafeStep], limit_s: float = STEP_LIMIT_S) -> list[SafeReport]:
-    """Carry out steps that are given in the order of building; as `make_safe`."""
+def carry_out(
+    steps: Sequence[SafeStep], patience_s: Mapping[int, float] = PATIENCE_S
+) -> list[SafeReport]:
+    """Carry out steps that are given in the order of building; as `make_safe`. patience_s: by stage."""
     reports: dict[str, SafeReport] = {}
     begun: list[threading.Thread] = []
     last_first = list(reversed(steps))
     ordered = sorted(last_first, key=lambda step: step.stage)
     for stage in sorted({step.stage for step in steps}):
         chains = _by_wire([step for step in ordered if step.stage == stage])
-        threads = [_start(partial(_follow, chain, limit_s, reports)) for chain in chains]
+        threads = [_start(partial(_follow, chain, reports)) for chain in chains]
         begun += threads
-        _join(threads, PATIENCE_S)
+        _join(threads, patience_s.get(stage, 0.0))
     for thread in begun:
         thread.join()  # ends, because every step of it does
     return [reports[step.instrument] for step in ordered]
@@ -108,14 +121,14 @@ def within(limit_s: float, action: Callable[[], Any], what: str) -> Any:
     return results[0]
 
 
-def _follow(chain: Sequence[SafeStep], limit_s: float, reports: dict[str, SafeReport]) -> None:
+def _follow(chain: Sequence[SafeStep], reports: dict[str, SafeReport]) -> None:
     for step in chain:
-        reports[step.instrument] = _attempt(step, limit_s)
+        reports[step.instrument] = _attempt(step)
 
 
-def _attempt(step: SafeStep, limit_s: float) -> SafeReport:
+def _attempt(step: SafeStep) -> SafeReport:
     try:
-        report: SafeReport = within(limit_s, step.action, "it")
+        report: SafeReport = within(step.usual_limit_s, step.action, "it")
         return replace(report, instrument=step.instrument)
     except BaseException as error:  # a driver that breaks its promise must not keep the others from theirs
         return SafeReport(step.instrument, False, (f"safe() failed: {str(error) or type(error).__name__}",))

@@ -87,6 +87,8 @@ def run(
     ends the program on the spot: its guardian makes everything safe, and `labctl resume` goes on.
     """
     if dry_run:
+        if speed is not None:
+            raise typer.BadParameter("a dry run is as fast as it can be computed; leave out --speed")
         from labctl.cli.dry_run import forecast_run
 
         forecast_run(

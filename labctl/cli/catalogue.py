@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from labctl.store.summary import RunSummary
 
 _COLUMNS = ["when", "run", "status", "duration", "sample", "tags", "about"]
 _WHOLE_COLUMNS = 4
+_LEAST_ABOUT = 12
 
 
 class CatalogueError(LabctlError):
@@ -52,7 +55,8 @@ def show_runs(
     if as_json:
         print_json({"runs": [_as_json(root, run) for run in found], "total": total})
         return
-    _print_runs(found)
+    if found:
+        _print_runs(found)
     more = f", the newest {len(found)} of them shown (--limit)" if len(found) < total else ""
     print_text(f"{total} run{'' if total == 1 else 's'}{more}")
 
@@ -91,11 +95,18 @@ def _instant(text: str, option: str, *, end: bool = False) -> float | None:
 
 
 def _print_runs(runs: list[RunSummary]) -> None:
-    """A table without the columns that are empty throughout."""
+    """A table without columns that are empty throughout, the last one cut to the width of the terminal."""
     lines = [_line(run) for run in runs]
-    used = [n for n, _ in enumerate(_COLUMNS) if n < _WHOLE_COLUMNS or any(line[n] for line in lines)]
+    kept = {*range(_WHOLE_COLUMNS), len(_COLUMNS) - 1}
+    used = [n for n, _ in enumerate(_COLUMNS) if n in kept or any(line[n] for line in lines)]
+    columns = [_COLUMNS[n] for n in used]
     rows = [[line[n] for n in used] for line in lines]
-    print_table("", [_COLUMNS[n] for n in used], rows, unbroken=_WHOLE_COLUMNS)
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    borders = 3 * len(columns) + 1
+    room = shutil.get_terminal_size().columns - sum(widths[:-1]) - borders
+    for row in rows:
+        row[-1] = textwrap.shorten(row[-1], max(room, _LEAST_ABOUT), placeholder="…")
+    print_table("", columns, rows, unbroken=_WHOLE_COLUMNS)
 
 
 def _line(run: RunSummary) -> list[str]:

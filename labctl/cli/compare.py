@@ -88,7 +88,7 @@ def _print_explanation(data: RunData, explanation: Explanation) -> None:
     place = f"{explanation.sweep}:{explanation.index}:{explanation.attempt}"
     rows = [[_time(step), step.kind, step.what, _detail(step)] for step in explanation.steps]
     print_text(f"{data.directory}")
-    print_table(f"point {place}, since {since}", ["bench time", "", "what", ""], rows)
+    print_table(f"point {place}, since {since}", ["bench time", "kind", "what", "detail"], rows)
     settings = [
         [f"{item.instrument}.{item.parameter}", _shown(item.value, item.unit), f"{item.bench_time_s:.6f} s"]
         for item in explanation.settings

@@ -7,6 +7,7 @@ from pathlib import Path
 from labctl.cli.output import print_json, print_table, print_text
 from labctl.cli.progress import story
 from labctl.cli.runs import find_run
+from labctl.runs.progress import WAITING
 from labctl.runs.remote import (
     Kind,
     NoLiveRun,
@@ -47,7 +48,7 @@ def pause_run(
 
 def write_note(run: str, text: str, *, root: Path, as_json: bool) -> None:
     """Write a note into a run that lives, or beside one that is over."""
-    folder = find_run(run, root)
+    folder = find_run(run, root, recover=False)
     try:
         _report(folder, "note", send_command(folder, "note", text), as_json)
     except NoLiveRun:
@@ -60,19 +61,29 @@ def write_note(run: str, text: str, *, root: Path, as_json: bool) -> None:
 
 def show_status(run: str | None, *, root: Path, as_json: bool) -> None:
     """Print how a run is, or all that live if none is named."""
-    replies = live_runs(root) if run is None else {(folder := find_run(run, root)): ask_status(folder)}
+    if run is None:
+        replies = live_runs(root)
+    else:
+        folder = _folder(run, root)
+        replies = {folder: ask_status(folder)}
     if as_json:
         print_json({"runs": [_as_json(folder, reply) for folder, reply in replies.items()]})
     elif not replies:
         print_text(f"no run lives in {root}")
     else:
-        rows = [[folder.name, reply.state, story(reply.details)] for folder, reply in replies.items()]
-        print_table("", ["run", "state", ""], rows)
+        rows = [[folder.name, reply.state, _how(reply)] for folder, reply in replies.items()]
+        print_table("", ["run", "state", "how it is"], rows)
+
+
+def _how(reply: Reply) -> str:
+    """Why a run waits, and how far it is."""
+    why = f"{reply.details.get('reason', '')}  " if reply.state in WAITING else ""
+    return why + story(reply.details)
 
 
 def _folder(run: str | None, root: Path) -> Path:
     if run is not None:
-        return find_run(run, root)
+        return find_run(run, root, recover=False)  # an abort does not wait for the repair of other runs
     live = live_runs(root)
     if not live:
         raise RemoteError(f"no run lives in {root}; name its folder, or give the folder of runs with --out")

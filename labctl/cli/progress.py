@@ -21,6 +21,8 @@ from rich.text import Text
 from labctl.runs.progress import Tracker, time_text
 
 _USUAL = ("", "idle", "running")
+_ENDING = ("stopping", "aborting", "finishing", "done", "aborted", "failed")
+_ENDING_LEAVES_OUT = {"left_s", "rates"}
 
 
 class TerminalProgress:
@@ -68,16 +70,18 @@ class TerminalProgress:
 
 
 class _Story(ProgressColumn):
-    """Time left, points, rates; and the state, where it is not the usual one."""
+    """Time left, points, rates; where the state is not the usual one, that instead of what it makes idle."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
         super().__init__()
 
     def render(self, task: Task) -> Text:
-        state = self._tracker.state_text
+        state, details = self._tracker.state_text, self._tracker.details()
         shown = [] if state in _USUAL else [state]
-        return Text("  ".join([*shown, story(self._tracker.details())]))
+        left_out = _ENDING_LEAVES_OUT if state in _ENDING else {"rates"} if shown else set()
+        told = {key: value for key, value in details.items() if key not in left_out}
+        return Text("  ".join([*shown, story(told)]), no_wrap=True, overflow="ellipsis")
 
 
 def story(details: Mapping[str, Any]) -> str:

@@ -12,9 +12,12 @@ from labctl.store.index import UNFINISHED, scan
 
 def recover_dead_runs(root: Path) -> None:
     """Complete every run under `root` whose process died; a line on standard error for each."""
-    for name, stamp in scan(root).items():
-        if stamp == UNFINISHED:
-            recover_dead_run(root / name)
+    if not any(stamp == UNFINISHED and not is_locked(root / name) for name, stamp in scan(root).items()):
+        return
+    from labctl.store import recover_orphans
+
+    for run in recover_orphans(root):
+        _tell(run.directory, run.error)
 
 
 def recover_dead_run(folder: Path) -> None:
@@ -24,12 +27,23 @@ def recover_dead_run(folder: Path) -> None:
     from labctl.store import finish_journal
 
     try:
-        file = finish_journal(folder)
+        finish_journal(folder)
     except StoreError as error:
-        if (folder / JOURNAL).exists() and not is_locked(folder):  # else another command is at it, or was
-            _say(f"a run whose process died is left as it is: {error}")
+        _tell(folder, str(error))
     else:
-        _say(f"the process of {folder} had died: {file.name} is completed from its journal")
+        _tell(folder, "")
+
+
+def _tell(folder: Path, error: str) -> None:
+    if not folder.exists():
+        _say(f"the process of {folder} had died before it recorded anything: the folder is removed")
+    elif not error:
+        _say(
+            f"the process of {folder} had died: its file is completed from its journal; "
+            "`labctl resume` goes on with it"
+        )
+    elif not is_locked(folder):  # else another command is at it
+        _say(f"a run whose process died is left as it is: {error}")
 
 
 def _say(text: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from labctl.bench.bench import TwinOptions
 from labctl.cli.runs import ParameterError, check_writable, find_run, report, terminal_progress
@@ -18,11 +20,13 @@ from labctl.store import RunData, open_run
 
 def resume_run(name: str, *, root: Path, force: bool, speed: float | None, as_json: bool) -> None:
     """Go on at the first point that was not committed. Raises CannotResume, saying what differs."""
-    data = open_run(find_run(name, root))
+    data = open_run(find_run(name, root, recover=False))  # a journal needs no completing to be gone on with
     if data.status == "success":
         raise CannotResume(
             f"{data.directory} was taken to its end; add live time with `labctl extend`, or run it again"
         )
+    if data.status == "running":
+        raise CannotResume(f"{data.directory} still runs; see `labctl status`")
     _go_on(data, Continuation(data.directory, Past.of(data), force=force), root, speed, as_json)
 
 
@@ -67,6 +71,12 @@ def _longest(data: RunData) -> str:
     return max(totals, key=lambda sweep: totals[sweep])
 
 
+def _bench_of(header: Mapping[str, Any]) -> str:
+    """The bench file that the run used, by its place; by its name if it is not there any more."""
+    file = header.get("bench_file")
+    return file if file and Path(file).is_file() else str(header["bench"])
+
+
 def _go_on(data: RunData, continuation: Continuation, root: Path, speed: float | None, as_json: bool) -> None:
     if data.experiment and not experiment_of(data).resumable:
         raise CannotResume(f"{data.experiment} cannot go on where it was cut: it says `resumable = False`")
@@ -74,7 +84,7 @@ def _go_on(data: RunData, continuation: Continuation, root: Path, speed: float |
     header = data.header
     twin = TwinOptions(seed=header.get("seed", 0), overrides=header.get("twin_overrides"), speed=speed)
     taken = take_run(
-        experiment_of(data), header["bench"], root=root, twin=twin,
+        experiment_of(data), _bench_of(header), root=root, twin=twin,
         progress=terminal_progress(quiet=as_json), command=shlex.join(["labctl", *sys.argv[1:]]),
         continuation=continuation,
     )  # fmt: skip

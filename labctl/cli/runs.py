@@ -126,9 +126,10 @@ def _print_outcome(outcome: Outcome, *, as_json: bool) -> None:
         print_json(_outcome_json(outcome, rows))
         return
     if outcome.analysis is None:
+        goes_on = "" if outcome.status == "success" else "; `labctl resume last` goes on with it"
         print_text(
             f"run ended with status {outcome.status}: {outcome.reason}; "
-            f"what was taken is in {outcome.directory}"
+            f"what was taken is in {outcome.directory}{goes_on}"
         )
         return
     estimate_table("", rows)
@@ -139,17 +140,19 @@ def _print_outcome(outcome: Outcome, *, as_json: bool) -> None:
         print_text(str(file))
 
 
-def find_run(name: str, root: Path) -> Path:
+def find_run(name: str, root: Path, *, recover: bool = True) -> Path:
     """The folder of a run given as a path, as its name, the end of its name, or `last`.
 
-    A run whose process died is completed first. Raises ParameterError with what there is.
+    recover: first complete runs whose process died. Raises ParameterError with what there is.
     """
     path = Path(name)
     if path.exists():
         folder = path if path.is_dir() else path.parent
-        recover_dead_run(folder)
+        if recover:
+            recover_dead_run(folder)
         return folder
-    recover_dead_runs(root)
+    if recover:
+        recover_dead_runs(root)
     runs = [info.path for info in list_runs(root)]
     if not runs:
         raise ParameterError(f"no runs in {root}; give the folder with --out, or make one with `labctl demo`")

@@ -16,6 +16,7 @@ from labctl.errors import LabctlError
 from labctl.runs.execute import take_run
 from labctl.runs.experiment import Analysis, Experiment
 from labctl.runs.progress import Progress
+from labctl.settings import Settings
 from labctl.store import Acquisition, RunData, list_runs, open_run
 from labctl.timetags import Counts
 
@@ -68,7 +69,7 @@ class _Rehearsal:
         try:
             taken = take_run(
                 self.shortened, str(self.stand_in.file), root=folder, twin=twin, progress=progress,
-                command="dry run", on_open=self._opened,
+                command="dry run", on_open=self._opened, settings=Settings(),  # nobody is to be told
             )  # fmt: skip
         except LabctlError as error:
             if not list_runs(folder):

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from labctl.instruments.errors import (
@@ -25,6 +25,15 @@ from labctl.instruments.framing import Framer
 from labctl.instruments.transports import Transport, open_transport
 
 _TRANSCRIPT_LENGTH = 2000
+MARGIN_S = 1.0
+"""What a wait may last longer than its time-out, on a busy computer."""
+
+Declare = Callable[[str, float], AbstractContextManager[None]]
+"""Tells who watches over the process that something ends within so many seconds."""
+
+
+def _undeclared(what: str, limit_s: float) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 class Link:
@@ -37,6 +46,7 @@ class Link:
     resync: bytes that end a half-sent command, sent before draining a dirty line.
     quiet_s: the line counts as drained when nothing has arrived for this long.
     gap_s: least wall time between two commands.
+    declare: set by a bench that is watched; every wait for an answer declares how long it may take.
     """
 
     def __init__(
@@ -58,6 +68,7 @@ class Link:
         self.bytes_sent = 0
         self.bytes_received = 0
         self.transcript: deque[tuple[float, str, bytes]] = deque(maxlen=_TRANSCRIPT_LENGTH)
+        self.declare: Declare = _undeclared
         self._framer = framer
         self._resync = resync
         self._quiet_s = quiet_s
@@ -104,8 +115,9 @@ class Link:
 
     def receive(self, command: bytes = b"", *, timeout_s: float | None = None) -> bytes:
         """The next message; `command` is named in errors."""
-        deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
-        with self.transaction():
+        limit_s = self.timeout_s if timeout_s is None else timeout_s
+        deadline = time.monotonic() + limit_s
+        with self.transaction(), self.declare(f"waiting for {self.instrument}", limit_s + MARGIN_S):
             while True:
                 message = self._framer(self._buffer)
                 if message is not None:

@@ -8,7 +8,7 @@ suspended everything that can be closed or blanked is, and sources with a shutte
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -97,14 +97,19 @@ class Light:
         try:
             self._switch(lit.source, False)
         except Exception as error:  # every other source must still be switched off
-            self._record("switch_off_failed", instrument=lit.source.name, error=str(error))
+            self._note("switch_off_failed", instrument=lit.source.name, error=str(error))
             return error
         return None
+
+    def _note(self, kind: str, **fields: Any) -> None:
+        """Record, unless the record fails: that must not keep the next source from being switched off."""
+        with suppress(Exception):
+            self._record(kind, **fields)
 
     def _switch(self, source: Any, on: bool) -> None:
         parameter = switch_parameter(source)
         found = within(SWITCH_LIMIT_S, partial(_set_and_read, parameter, on), f"switching {source.name}")
-        self._record("switch", instrument=source.name, on=on, read_back=found)
+        self._note("switch", instrument=source.name, on=on, read_back=found)
         if found is not on:
             raise CommandRejected(
                 f"switched {'on' if on else 'off'}, but reads back as {'on' if found else 'off'}",

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
+from labctl.config_files import first_message
+from labctl.errors import LabctlError
 from labctl.loading import NotFound, experiment_files, load_file, nearest
 from labctl.runs.experiment import Experiment
 from labctl.store import RunData
+
+
+class OtherParameters(LabctlError):
+    """A stored run has parameters that its experiment does not accept any more."""
 
 
 def find_experiment(name: str) -> type[Experiment]:
@@ -20,5 +28,15 @@ def find_experiment(name: str) -> type[Experiment]:
 
 
 def experiment_of(data: RunData) -> Experiment:
-    """The experiment that made a stored run, with the parameters it had."""
-    return find_experiment(data.experiment).model_validate(data.parameters)
+    """The experiment that made a stored run, with the parameters it had.
+
+    Raises NotFound when there is no such experiment any more, OtherParameters when it takes others now.
+    """
+    experiment = find_experiment(data.experiment)
+    try:
+        return experiment.model_validate(data.parameters)
+    except ValidationError as error:
+        raise OtherParameters(
+            f"{data.directory}: the experiment {data.experiment} takes other parameters now: "
+            f"{first_message(error)}; use its file as it was, which `run.h5` holds"
+        ) from error

@@ -14,6 +14,9 @@ from typing import Any
 from labctl.store import Acquisition, RunData
 from labctl.timetags import TagBlock
 
+TIME_BASE = "time_base"
+"""The event that tells at which bench time, `zero_s`, the time of the tags had its zero."""
+
 Place = tuple[str, int, int, int]
 """Sweep or label, index, attempt, and which acquisition of that point."""
 
@@ -63,12 +66,19 @@ class Past:
 
     @property
     def bench_time_s(self) -> float:
-        """Bench time of the last thing that was recorded."""
+        """Bench time of the last thing that was recorded, be it a tag."""
         if self.data is None:
             return 0.0
         events = [event["bench_time_s"] for event in self.data.events]
         rows = [float(self.data.rows(sweep)["time"][-1]) for sweep in self.data.sweeps]
-        return max(events + rows, default=0.0)
+        zeros = [event["zero_s"] for event in self.data.events if event["kind"] == TIME_BASE]
+        tags = [max(zeros) + self.end_ps * 1e-12] if zeros and self.end_ps is not None else []
+        return max(events + rows + tags, default=0.0)
+
+    @property
+    def acquired_s(self) -> float:
+        """Live time that does not have to be taken again."""
+        return sum(item.live_time_ps for item in self.acquisitions.values()) * 1e-12
 
     def blocks(self, acquisition: Acquisition) -> Iterator[TagBlock]:
         """The recorded blocks of an acquisition."""

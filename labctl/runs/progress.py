@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 WAITING = frozenset({"paused", "suspended"})
 """States in which a run makes no progress, and that say nothing of its pace."""
 
+_log = logging.getLogger(__name__)
 _MEMORY = 1 / 50  # least weight of the newest point: a change is learnt within some fifty points
 _OUTLIER = 4.0  # a point that took more than this many times the usual must be followed by another
 _PASSED_OVER_S = 1e-3  # a point that took less and acquired nothing was done before the run was resumed
@@ -179,7 +181,8 @@ class _Habit:
 class Tracker:
     """A viewer that keeps what the engine told, for whoever asks, and tells the next one.
 
-    viewer: is told everything in turn. wall: the wall clock in s.
+    viewer: is told everything in turn, until it fails for the first time: a terminal that was closed must not
+    end a run, nor keep it from its record. wall: the wall clock in s.
     """
 
     def __init__(self, viewer: Progress | None = None, wall: Callable[[], float] = time.monotonic) -> None:
@@ -193,17 +196,17 @@ class Tracker:
 
     def start(self, title: str, total_s: float) -> None:
         self._estimator = Estimator(total_s, self._wall)
-        self._viewer.start(title, total_s)
+        self._tell("start", title, total_s)
 
     def advance(self, seconds: float, rates: dict[str, float]) -> None:
         self._estimator.advance(seconds)
         self.rates = rates
-        self._viewer.advance(seconds, rates)
+        self._tell("advance", seconds, rates)
 
     def points(self, done: int, total: int) -> None:
         self._estimator.points(done, total)
         self.done, self.total = done, total
-        self._viewer.points(done, total)
+        self._tell("points", done, total)
 
     def state(self, text: str) -> None:
         if text in WAITING:
@@ -211,17 +214,24 @@ class Tracker:
         else:
             self._estimator.go_on()
         self.state_text = text
-        self._viewer.state(text)
+        self._tell("state", text)
 
     def say(self, text: str) -> None:
-        self._viewer.say(text)
+        self._tell("say", text)
 
     def finish(self) -> None:
-        self._viewer.finish()
+        self._tell("finish")
 
     def eta_s(self) -> float:
         """Wall time in s until all is acquired, if nothing holds the run up."""
         return self._estimator.eta_s()
+
+    def _tell(self, what: str, *arguments: Any) -> None:
+        try:
+            getattr(self._viewer, what)(*arguments)
+        except Exception as error:
+            self._viewer = Silent()
+            _log.warning("the run is no longer shown: %s: %s", type(error).__name__, error)
 
     def details(self) -> dict[str, Any]:
         """What `labctl status` shows of a run: points, time left in s, count rates in 1/s."""

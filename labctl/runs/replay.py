@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,9 +11,12 @@ from labctl.store import Acquisition, RunData
 from labctl.timetags import Accumulator, IntensityTrace, SyncedTrace
 
 
-def replay(data: RunData, acquisition: Acquisition, *accumulators: Accumulator) -> None:
-    """Feed the tags of one acquisition to the accumulators."""
-    for block in data.tag_blocks(acquisition):
+def replay(
+    data: RunData, acquisitions: Acquisition | Sequence[Acquisition], *accumulators: Accumulator
+) -> None:
+    """Feed the tags of one acquisition, or of several in the order of time, to the accumulators."""
+    chosen = [acquisitions] if isinstance(acquisitions, Acquisition) else acquisitions
+    for block in data.tag_blocks(*chosen):
         for accumulator in accumulators:
             accumulator.update(block)
 

@@ -19,7 +19,7 @@ from labctl.errors import LabctlError
 from labctl.runs.acquiring import Acquisition, Taking
 from labctl.runs.interrupts import AFTER_POINT
 from labctl.runs.light import Light
-from labctl.runs.past import Past, Place
+from labctl.runs.past import TIME_BASE, Past, Place
 from labctl.runs.settle import Steady, ramp_steps
 from labctl.runs.supervision import Supervisor
 from labctl.runs.timebase import TimeBase
@@ -134,7 +134,7 @@ class Run:
             scan = axis(axis_name, values)
         if reference_every and reference is None:
             raise ValueError("reference_every needs the axis value of the reference")
-        units = dict(scan.units)
+        units = {**scan.units, **self._records}
         order = visits(len(scan), shuffle=shuffle, seed=self.seed, reference_every=reference_every)
         references = 0
         for done, visit in enumerate(order):
@@ -159,7 +159,7 @@ class Run:
             values = self.once(f"{name}/{index}", lambda rows=rows: propose(rows))  # type: ignore[misc]
             if values is None:
                 return
-            yield from self._visit(name, index, dict(values), False, units)
+            yield from self._visit(name, index, dict(values), False, {**units, **self._records})
 
     def _visit(
         self, name: str, index: int, values: dict[str, float], reference: bool, units: dict[str, str]
@@ -190,9 +190,7 @@ class Run:
         if unknown:
             raise KeyError(f"{', '.join(sorted(unknown))} is not declared in the experiment's `records`")
         values = point.values | {"reference": point.reference} | point.recorded
-        self._writer.row(
-            point.sweep, point.index, point.attempt, values, {**units, **self._records}, self._now_s()
-        )
+        self._writer.row(point.sweep, point.index, point.attempt, values, units, self._now_s())
         self._writer.flush()  # a committed point survives whatever happens to this process
         self._rows.setdefault(point.sweep, []).append(values)
 
@@ -258,8 +256,6 @@ class Run:
     def _stream(self, tagger: Any, taking: Taking) -> None:
         """Take blocks until the acquisition is complete, the light is taken away, or the point is spoilt."""
         heart = self.supervisor.heart
-        past = self._past
-        base = self._time_bases.setdefault(tagger.name, TimeBase(past.end_ps, past.epoch, past.bench_time_s))
         stream = tagger.stream(list(taking.channels), taking.remaining_s, self._slice_s)
         with closing(stream):
             while taking.remaining_s > 0:
@@ -267,7 +263,17 @@ class Run:
                     block = next(stream, None)
                 if block is None or self.supervisor.look() or self._guard_trips(block):
                     return
-                self._accept(taking, base.align(block, self._now_s()))
+                self._accept(taking, self._in_run_time(tagger, block))
+
+    def _in_run_time(self, tagger: Any, block: TagBlock) -> TagBlock:
+        """The block in the one time of the run; how that lies to bench time is recorded."""
+        past, now_s = self._past, self._now_s()
+        base = self._time_bases.setdefault(tagger.name, TimeBase(past.end_ps, past.epoch, past.bench_time_s))
+        is_new = base.is_new(block)
+        moved = base.align(block, now_s)
+        if is_new:
+            self.event(TIME_BASE, tagger=tagger.name, epoch=block.epoch, zero_s=now_s - moved.end_ps * 1e-12)
+        return moved
 
     def _accept(self, taking: Taking, block: TagBlock) -> None:
         kinds = {type(accumulator) for accumulator in taking.accumulators}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,21 @@ from qcodes.parameters import ParameterBase
 
 from labctl.bench.bench import Bench, TwinOptions, open_bench
 from labctl.bench.heart import Kind
+from labctl.bench.twin_client import TwinProcess
 from labctl.errors import LabctlError
 from labctl.instruments.base import SafeReport
+from labctl.loading import find_config, loaded_user_files
 from labctl.runs.experiment import Experiment
 from labctl.runs.hooks import Hooks
 from labctl.runs.interrupts import Requests, listen_to_signals
 from labctl.runs.past import Past
-from labctl.runs.progress import Progress, Silent, Tracker
+from labctl.runs.progress import Progress, Tracker
 from labctl.runs.remote import CommandPort
 from labctl.runs.run import Run
 from labctl.runs.states import State
 from labctl.runs.supervision import RunStopped, Supervisor
 from labctl.runs.watch_setup import make_detector_guard, make_watchman
-from labctl.settings import RunSettings, load_settings
+from labctl.settings import RunSettings, Settings, load_settings
 from labctl.store import RunWriter
 from labctl.store.calibrations import CalibrationStore, Chosen, choose_calibrations
 from labctl.store.provenance import machine_header, run_metadata
@@ -38,11 +41,13 @@ _SLICE_TWIN_S = 1.0
 
 COMPARED = {
     "bench_text": "the bench file",
-    "identities": "the instruments",
-    "parameters": "the parameters",
+    "identities": "the instruments:",
+    "parameters": "the parameters:",
     "experiment_sha256": "the file of the experiment",
+    "user_code_sha256": "your code:",
     "git_commit": "the version of labctl",
     "git_diff_sha256": "the uncommitted changes of labctl",
+    "twin_sha256": "the file of the twin",
 }
 """What has to be the same for a run to go on, by key of its header."""
 
@@ -92,19 +97,21 @@ def take_run(
     progress: Progress | None = None,
     command: str = "",
     labels: RunSettings | None = None,
+    settings: Settings | None = None,
     on_open: Callable[[Bench], None] | None = None,
     continuation: Continuation | None = None,
 ) -> Taken:
     """Run `experiment` on the bench and complete its file.
 
     root: folder that collects runs. labels: what the user says of the run (operator, sample, position, tags).
-    on_open: called with the open bench before the run begins. continuation: the run that goes on.
-    A stop request gives the status "abort"; an exception is recorded as "fail" and raised again after
-    everything is safe and the file is complete. Raises CannotResume when what goes on would not be the same
-    run.
+    settings: those of `labctl.toml` if left out; its hooks are called. on_open: called with the open bench
+    before the run begins. continuation: the run that goes on. A stop request gives the status "abort"; an
+    exception is recorded as "fail" and raised again after everything is safe and the file is complete. Raises
+    CannotResume when what goes on would not be the same run.
     """
     twin = twin or TwinOptions()
-    watcher: Progress = progress or Silent()
+    settings = settings or load_settings()
+    watcher = Tracker(progress)
     requests = Requests()
     opened: list[Bench] = []
     with (
@@ -115,14 +122,14 @@ def take_run(
         calibrations = _calibrations(experiment, bench, root)
         for warning in calibrations.warnings:
             watcher.say(f"warning: {warning}")
-        header = _header(experiment, bench, twin, command, labels or load_settings().run)
+        header = _header(experiment, bench, twin, command, labels or settings.run)
         header["calibrations"] = calibrations.used
         writer = _open_writer(root, experiment, header, continuation)
         bench.heart.record_in(writer.directory)
         opened.append(bench)
         if on_open is not None:
             on_open(bench)
-        with _Session(experiment, bench, writer, requests, watcher, continuation) as session:
+        with _Session(experiment, bench, writer, requests, watcher, settings, continuation) as session:
             return session.carry_out(twin)
 
 
@@ -135,16 +142,17 @@ class _Session:
         bench: Bench,
         writer: RunWriter,
         requests: Requests,
-        progress: Progress,
+        progress: Tracker,
+        settings: Settings,
         continuation: Continuation | None,
     ) -> None:
         self._experiment = experiment
         self._bench = bench
         self._writer = writer
-        self._progress = Tracker(progress)
+        self._progress = progress
         self._continuation = continuation
         self._hooks = Hooks(
-            load_settings(), writer.directory, self._hook_failed,
+            settings, writer.directory, self._hook_failed,
             experiment=experiment.name, bench=bench.config.bench,
         )  # fmt: skip
         self._supervisor = Supervisor(
@@ -172,8 +180,8 @@ class _Session:
             extra_live_s=self._continuation.extra_live_s if self._continuation else {},
         )  # fmt: skip
         status, reason = "success", ""
-        self._progress.start(self._experiment.name, self._experiment.duration_s())
         try:
+            self._progress.start(self._experiment.name, self._duration_s(past))
             with self._accessible(), _audited(self._supervisor):
                 self._run(run, past)
         except RunStopped as stopped:
@@ -185,8 +193,7 @@ class _Session:
             status, reason = "fail", f"{type(error).__name__}: {error}"
             raise ExperimentFailed(
                 f"{self._experiment.name} failed with {reason}; what was taken is in "
-                f"{self._writer.directory} "
-                "(LABCTL_DEBUG=1 shows where it failed)"
+                f"{self._writer.directory} (LABCTL_DEBUG=1 shows where it failed)"
             ) from error
         except BaseException as error:
             status, reason = "fail", type(error).__name__
@@ -195,12 +202,22 @@ class _Session:
             directory = self._finish(run, status, reason)
         return Taken(directory, status, reason)
 
+    def _duration_s(self, past: Past) -> float:
+        """Bench time that is still to be acquired."""
+        extra = self._continuation.extra_live_s if self._continuation else {}
+        added_s = sum(extra.get(item.sweep, 0.0) for item in past.acquisitions.values())
+        return max(self._experiment.duration_s() + added_s - past.acquired_s, 0.0)
+
     @contextmanager
     def _accessible(self) -> Iterator[None]:
         """Other processes may send commands while the run lasts."""
         machine, commands = self._supervisor.machine, self._supervisor.requests.commands
         folder = self._writer.directory
-        with CommandPort(folder, commands, lambda: str(machine.state), self._progress.details):
+
+        def details() -> dict[str, Any]:
+            return {"reason": machine.reason, **self._progress.details()}
+
+        with CommandPort(folder, commands, lambda: str(machine.state), details):
             yield
 
     def _run(self, run: Run, past: Past) -> None:
@@ -215,7 +232,7 @@ class _Session:
 
     def _finish(self, run: Run, status: str, reason: str) -> Path:
         """Make safe, record how the bench was left, complete the file. Raises NotSafe."""
-        with suppress(LabctlError):
+        with suppress(Exception):  # whatever is wrong with the record, first everything is made safe
             self._supervisor.machine.to(State.FINISHING, reason)
         reports = self._bench.safe()
         for report in reports:
@@ -268,12 +285,14 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             continue
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-            found += [f"{what}: {name} was {old.get(name)}, is {new.get(name)}" for name in names]
-        elif isinstance(old, str) and "\n" in old:
-            found.append(f"{what} has changed")
+            found += [f"{what} {name} {_change(key, old.get(name), new.get(name))}" for name in names]
         else:
-            found.append(f"{what}: was {old}, is {new}")
+            found.append(f"{what} {_change(key, old, new)}")
     return found
+
+
+def _change(key: str, old: Any, new: Any) -> str:
+    return "changed" if key.endswith(("_text", "_sha256")) else f"was {old}, is {new}"
 
 
 def _open_writer(
@@ -294,10 +313,12 @@ def _open_writer(
         writer = RunWriter.extend(continuation.directory, root, without_rows_of=extended)
     else:
         writer = RunWriter.resume(continuation.directory)
-    now = {key: header.get(key) for key in (*COMPARED, "pid", "host", "command")}
+    before = continuation.past.data.header
+    changed = {key: header.get(key) for key in COMPARED if header.get(key) != before.get(key)}
     writer.event(
-        "extended" if extended else "resumed", continuation.past.bench_time_s, differences=found, now=now
-    )
+        "extended" if extended else "resumed", continuation.past.bench_time_s, differences=found,
+        now={key: header.get(key) for key in ("pid", "host", "command")} | changed,
+    )  # fmt: skip
     return writer
 
 
@@ -305,6 +326,17 @@ def _calibrations(experiment: Experiment, bench: Bench, root: Path) -> Chosen:
     identities = {name: str(identity) for name, identity in bench.identities.items()}
     store, name = CalibrationStore(root), bench.config.bench
     return choose_calibrations(store, name, experiment.calibrations, identities, datetime.now(UTC))
+
+
+def _twin_sha256(bench: Bench) -> str | None:
+    """Of the file of a twin that starts with the run; None on a real bench and on a twin that stays."""
+    if bench.config.twin is None or not isinstance(bench.twin, TwinProcess):
+        return None
+    return _sha256(find_config("twins", bench.config.twin))
+
+
+def _sha256(file: Path) -> str:
+    return sha256(file.read_bytes()).hexdigest()
 
 
 def _slice_s(bench: Bench, twin: TwinOptions) -> float:
@@ -317,8 +349,11 @@ def _header(
     experiment: Experiment, bench: Bench, twin: TwinOptions, command: str, labels: RunSettings
 ) -> dict[str, Any]:
     plot = experiment.default_plot
+    told = run_metadata(type(experiment), bench.file, labels)
+    others = [file for file in loaded_user_files() if str(file) != told["experiment_file"]]
     return {
-        **run_metadata(type(experiment), bench.file, labels),
+        **told,
+        "user_code_sha256": {"/".join(file.parts[-2:]): _sha256(file) for file in others},
         "parameters": experiment.parameters(),
         "title": experiment.summary(),
         "bench": bench.config.bench,
@@ -327,6 +362,7 @@ def _header(
         "identities": {name: str(identity) for name, identity in bench.identities.items()},
         "seed": twin.seed,
         "twin_id": bench.twin.twin_id if bench.twin else None,
+        "twin_sha256": _twin_sha256(bench),
         "twin_overrides": dict(twin.overrides or {}),
         "bench_time_s": bench.clock.now(),
         "command": command,

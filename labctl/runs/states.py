@@ -57,6 +57,8 @@ class StateMachine:
 
     def __init__(self, on_change: Callable[[State, str], None]) -> None:
         self.state = State.IDLE
+        self.reason = ""
+        """Why it is what it is."""
         self._on_change = on_change
 
     def to(self, state: State, reason: str = "") -> None:
@@ -65,5 +67,5 @@ class StateMachine:
             return
         if state not in TRANSITIONS[self.state]:
             raise IllegalTransition(f"a run that is {self.state} cannot become {state}")
-        self.state = state
+        self.state, self.reason = state, reason
         self._on_change(state, reason)

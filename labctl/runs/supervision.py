@@ -26,7 +26,7 @@ from labctl.runs.remote import Command
 from labctl.runs.states import LIT, State, StateMachine
 from labctl.runs.watch import Trip, Watchman
 from labctl.settings import HookEvent
-from labctl.store import RunWriter
+from labctl.store import RunWriter, StoreError
 from labctl.timetags import TagBlock
 
 LOOK_S = 0.1
@@ -37,6 +37,7 @@ CHECK_S = 0.05
 """Wall time between two checks of guardian, disk and watches."""
 GUARD_HOLD_S = 1.0
 """Bench time in the dark after the detector guard has tripped."""
+_ADVICE = {State.PAUSED: "; `labctl continue` goes on"}
 
 
 class RunStopped(Exception):
@@ -88,6 +89,7 @@ class Supervisor:
         self._settle_s = settle_s
         self._guardian_lost = False
         self._keep_light = False
+        self._names: dict[Any, tuple[str, str]] = {}
         self._next_check_s = 0.0
         self._last_s = 0.0
 
@@ -135,7 +137,8 @@ class Supervisor:
         self.event("detector_guard", begin_ps=block.begin_ps, end_ps=block.end_ps, reason=reason)
         self._tell("trip", reason)
         self.wait(GUARD_HOLD_S)
-        self._relight(State.RUNNING)
+        self._relight()
+        self.wait(self._settle_s)
         return reason
 
     def _obey(self, level: int) -> None:
@@ -191,9 +194,7 @@ class Supervisor:
         self._next_check_s = time.monotonic() + CHECK_S
         if not self._guardian_lost and not self.heart.guardian_alive():
             self._guardian_lost = True
-            self.requests.ask_pause(
-                "the guardian process has died; `labctl continue` starts a new one", now=True
-            )
+            self.requests.ask_pause("the guardian process has died", now=True)
         if self._watchman is not None:
             findings = self._watchman.look(self.now_s())
             for reading in findings.readings:
@@ -218,10 +219,17 @@ class Supervisor:
     # -- dark and light again ------------------------------------------------------------------------------
 
     def _wait_in_the_dark(self, hold: _Hold) -> None:
-        before = State.STOPPING if self.machine.state is State.STOPPING else State.RUNNING
-        waiting: _Hold | None = hold
+        """Until there is no reason left, not even one that comes up while the light settles."""
         if hold.news is not None:
             self._tell(hold.news, hold.reason)
+        present: _Hold | None = hold
+        while present is not None:
+            self._hold_out(present)
+            self._relight()
+            present = self._settle()
+
+    def _hold_out(self, hold: _Hold) -> None:
+        waiting: _Hold | None = hold
         while waiting is not None:
             self._enter(waiting)
             self._rest()
@@ -230,7 +238,6 @@ class Supervisor:
             if self._guardian_lost and not self.requests.pause:
                 self._restart_guardian()
             waiting = self._hold(border=True)
-        self._relight(before)
 
     def _enter(self, hold: _Hold) -> None:
         """Take the state of a hold, and the light away unless a pause is to leave it on."""
@@ -249,14 +256,24 @@ class Supervisor:
                 f"{reason}, but {failures[0]}; the run ends with everything made safe"
             ) from failures[0]
 
-    def _relight(self, state: State) -> None:
+    def _relight(self) -> None:
         self.heart.beat(Kind.CODE.default_s)
         self._keep_light = False
+        self.machine.to(State.RUNNING, "the light comes back")
         if self.light.dark:
             self.light.restore()
-        self.machine.to(state, "the light is on again")
-        if self._settle_s > 0:
-            self._bench.clock.sleep(self._settle_s)
+
+    def _settle(self) -> _Hold | None:
+        """Let the light settle; the reason to be dark again that comes up meanwhile, if one does."""
+        whole, rest_s = divmod(self._settle_s, LOOK_S)
+        for step_s in (*repeat(LOOK_S, int(whole)), rest_s):
+            self._bench.clock.sleep(step_s)
+            self.heart.beat(Kind.CODE.default_s)
+            if self.requests.pending:
+                self._obey(NOW)
+            if (hold := self._hold(border=False)) is not None:
+                return hold
+        return None
 
     def _rest(self) -> None:
         """A moment of wall time, in which as much bench time passes."""
@@ -291,19 +308,28 @@ class Supervisor:
         return self._last_s
 
     def audit(self, parameter: Any, value: Any) -> None:
-        """Record that a parameter of an instrument was set."""
-        instrument = parameter.root_instrument
-        if instrument is not None:
-            now_s = self._last_s if self._bench.twin else self._bench.clock.now()
-            name = parameter.full_name.removeprefix(f"{instrument.name}_")
-            self._writer.audit(instrument.name, name, value, now_s)
+        """Record that a parameter was set; a journal that fails is told of by the next record."""
+        names = self._names.get(parameter)
+        if names is None:
+            names = self._names[parameter] = _names_of(parameter)
+        now_s = self._last_s if self._bench.twin else self._bench.clock.now()
+        with suppress(StoreError):
+            self._writer.audit(*names, value, now_s)
 
     def _changed(self, state: State, reason: str) -> None:
         self.event("state", state=str(state), reason=reason)
         self._progress.state(str(state))
         if state in (State.PAUSED, State.SUSPENDED):
-            self._progress.say(f"{state}: {reason}")
+            self._progress.say(f"{state}: {reason}{_ADVICE.get(state, '')}")
 
     def _tell(self, event: HookEvent, reason: str) -> None:
         if self._hooks is not None:
             self._hooks.fire(event, reason=reason)
+
+
+def _names_of(parameter: Any) -> tuple[str, str]:
+    """The instrument's name ("" without one) and the parameter's within it."""
+    if parameter.root_instrument is None:
+        return "", parameter.name
+    instrument, *names = parameter.name_parts
+    return instrument, ".".join(names)

@@ -34,12 +34,16 @@ class TimeBase:
         self._at_s = at_s
         self._shift: _Shift | None = None
 
+    def is_new(self, block: TagBlock) -> bool:
+        """Whether the tagger counts from another zero since this block."""
+        return self._shift is None or self._shift.epoch != block.epoch
+
     def align(self, block: TagBlock, now_s: float) -> TagBlock:
         """`block`, received at the bench time `now_s`, in the time of the run.
 
         It is returned as it is, as long as the tagger's first epoch goes on.
         """
-        if self._shift is None or self._shift.epoch != block.epoch:
+        if self._shift is None or self.is_new(block):
             self._shift = self._new_shift(block, now_s)
         moved = _moved(block, self._shift.offset_ps, self._epoch)
         self._end_ps, self._at_s = moved.end_ps, now_s

@@ -1,7 +1,7 @@
 """The group `/entry/tags` of a run file, or of a sealed tag file beside it: chunks to HDF5 and back.
 
-`time_step` has the low 32 bits of each step and restarts with 0 every CHUNK tags, where `chunk_begin_ps` has the
-time; `carry` lists the tags whose step needs more; `channel` is a place in `channel_number`. Files of
+`time_step` has the low 32 bits of each step and restarts with 0 every CHUNK tags, where `chunk_begin_ps` has
+the time; `carry` lists the tags whose step needs more; `channel` is a place in `channel_number`. Files of
 schema 1 have steps and channel numbers as they are, and the first time as the first step.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .codec import CHANNEL_FILTER, CHUNK, STEP_FILTER, ChannelTable, EncodedChunk, PackedTags, unpack_times
+from .codec import CHANNEL_FILTER, CHUNK, STEP_FILTER, ChannelTable, EncodedChunk, PackedTags
 from .errors import StoreError
 from .tags import Tags
 
@@ -50,7 +50,7 @@ def write_chunks(
         begins_ps.append(chunk.begin_ps)
         checksums.append(chunk.crc)
         if chunk.carries.size:
-            carries.append(chunk.carries + [number * CHUNK, 0])
+            carries.append(np.add(chunk.carries, [number * CHUNK, 0]))
     group.create_dataset("channel_number", data=np.array(channels, np.int32))
     group.create_dataset("chunk_begin_ps", data=np.array(begins_ps, np.int64)).attrs["units"] = "ps"
     group.create_dataset("chunk_crc32", data=np.array(checksums, np.uint32))
@@ -77,20 +77,19 @@ class ChunkGroup:
         """The tags of chunk `number`, without padding."""
         part = slice(number * CHUNK, min((number + 1) * CHUNK, self.total))
         first, last = np.searchsorted(self._carries[:, 0], [part.start, part.stop])
-        carries = self._carries[first:last] - [part.start, 0]
+        carries = np.subtract(self._carries[first:last], [part.start, 0])
         return PackedTags(int(self._begins_ps[number]), self._steps[part], self._places[part], carries)
 
     def tags(self, number: int) -> Tags:
-        """Times and channels of chunk `number`. Raises StoreError when they are not those that were written."""
+        """Times and channels of chunk `number`. Raises StoreError when they are not what was written."""
         if self._old:
             part = slice(number * CHUNK, (number + 1) * CHUNK)
             return np.cumsum(self._steps[part], dtype=np.int64), self._places[part]
         packed = self.packed(number)
         if packed.padded().crc() != self.checksums[number]:
-            raise StoreError(
-                f"{self._steps.file.filename}: chunk {number} of the tags is spoilt; take the file from a copy"
-            )
-        return unpack_times(packed.begin_ps, packed.steps, packed.carries), self._table.channels(packed.places)
+            file = self._steps.file.filename
+            raise StoreError(f"{file}: chunk {number} of the tags is spoilt; take the file from a copy")
+        return packed.times_ps(), self._table.channels(packed.places)
 
     def verify(self) -> str:
         """Read every chunk; "" or what differs from what was written."""

@@ -1,12 +1,11 @@
 """Tags as chunks of one fixed size, each exactly the bytes that the chunks of an HDF5 file hold.
 
-A chunk has the time of its first tag; for each tag the step since the last one, of which the low 32 bits stay
-with the tag and the rest, if any, goes into a short list of carries; and for each tag the place of its channel
-in a table of the run's channel numbers. So steps are 4 bytes wide and still exact for any int64 times: at 1 ps a
-carry needs a step of 4.29 ms, so there are at most 233 of them in a second of ordered tags. The unused bits
-of steps and channel places are squeezed out by bitshuffle. Measured on one core for Poisson tags at 1 Mcps:
-22.5 bit for the step, and for four equally frequent channels 2.05 bit; int64 steps and int32 channels need
-0.2 and 0.1 bit more and twice the time.
+A chunk has the time of its first tag; for each tag the step since the last one, of which the low 32 bits
+stay with the tag and the rest, if any, goes into a short list of carries; and for each tag the place of its
+channel in a table of the run's channel numbers. So steps are 4 bytes wide and still exact for any int64
+times: at 1 ps a carry needs a step of 4.29 ms, so there are at most 233 of them in a second of ordered tags.
+The unused bits of steps and places are squeezed out by bitshuffle. Measured on one core for Poisson tags at
+1 Mcps: 22.5 bit for the step, 2.05 bit for the place of one of four equally frequent channels.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
+from .disk import Buffer
 from .errors import StoreError
 
 CHUNK = 131072
@@ -30,8 +30,6 @@ CHANNEL_FILTER: dict[str, Any] = dict(hdf5plugin.Bitshuffle(cname="lz4"))
 NO_CARRIES: NDArray[np.int64] = np.empty((0, 2), np.int64)
 _UNKNOWN = 255
 _NEAR = 1024  # channel numbers up to this, of either sign, are found in a table
-
-Buffer = bytes | memoryview
 
 
 @dataclass(frozen=True)
@@ -46,10 +44,18 @@ class PackedTags:
     places: NDArray[np.uint8]
     carries: NDArray[np.int64]
 
+    def times_ps(self) -> NDArray[np.int64]:
+        """The times: inverse of `pack`."""
+        times_ps = self.steps.astype(np.int64)
+        times_ps[self.carries[:, 0]] += self.carries[:, 1]
+        times_ps[:1] = self.begin_ps
+        return np.cumsum(times_ps, out=times_ps)
+
     def crc(self) -> int:
         """CRC-32 of everything."""
-        crc = zlib.crc32(self.places, zlib.crc32(self.steps))
-        return zlib.crc32(self.begin_ps.to_bytes(8, "little", signed=True), zlib.crc32(self.carries, crc))
+        crc = zlib.crc32(self.places.data, zlib.crc32(self.steps.data))
+        crc = zlib.crc32(self.carries.data, crc)
+        return zlib.crc32(self.begin_ps.to_bytes(8, "little", signed=True), crc)
 
     def padded(self) -> PackedTags:
         """Filled up with zeros to the length of a chunk."""
@@ -65,7 +71,7 @@ def pack(times_ps: NDArray[np.int64], places: NDArray[np.uint8]) -> PackedTags:
     steps = np.zeros(times_ps.size, np.uint32)
     if times_ps.size == 0:
         return PackedTags(0, steps, places, NO_CARRIES)
-    differences = times_ps[1:] - times_ps[:-1]  # wraps, and so does the sum in `unpack_times`
+    differences = times_ps[1:] - times_ps[:-1]  # wraps, and so does the sum in `times_ps`
     np.copyto(steps[1:], differences, casting="unsafe")  # the low word
     carries = NO_CARRIES
     if differences.size and differences.view(np.uint64).max() >> 32:
@@ -73,16 +79,6 @@ def pack(times_ps: NDArray[np.int64], places: NDArray[np.uint8]) -> PackedTags:
         tags = np.flatnonzero(high)
         carries = np.stack([tags + 1, high[tags]], axis=1)
     return PackedTags(int(times_ps[0]), steps, places, carries)
-
-
-def unpack_times(
-    begin_ps: int, steps: NDArray[np.uint32], carries: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Inverse of `pack`, for the times."""
-    times_ps = steps.astype(np.int64)
-    times_ps[carries[:, 0]] += carries[:, 1]
-    times_ps[:1] = begin_ps
-    return np.cumsum(times_ps, out=times_ps)
 
 
 @dataclass(frozen=True)

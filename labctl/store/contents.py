@@ -24,7 +24,7 @@ class Acquisition:
     """One stretch of counting.
 
     channels: name of each tagger channel. [begin_ps, end_ps) spans its blocks, both 0 when there are none.
-    live_time_ps: as declared at its end; the sum over its blocks when it was cut (not `ended`) or lost blocks.
+    live_time_ps: as declared at its end; the sum over its blocks if it was cut (not `ended`) or lost blocks.
     part: which of the acquisitions of its point or label. discarded: why it does not count, or "".
     """
 

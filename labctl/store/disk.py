@@ -10,12 +10,14 @@ import errno
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+Buffer = bytes | memoryview  # of bytes
+_SMALL = 64 << 10
+_MOST_PARTS = 1000  # what one call may gather
 _fdatasync = getattr(os, "fdatasync", os.fsync)
 
 
@@ -26,14 +28,21 @@ def is_full(error: BaseException | None) -> bool:
 
 def open_to_append(path: Path, *, new: bool) -> int:
     """A descriptor that writes behind the end of a file. Raises FileExistsError when a `new` one exists."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o644)
+    flags = os.O_WRONLY | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0)
+    return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
 
 
-def write(fd: int, data: bytes) -> None:
-    """Write all of `data`."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+def write(fd: int, parts: Sequence[Buffer]) -> int:
+    """Write bytes one after the other, without copying many; returns their number."""
+    size = sum(map(len, parts))
+    if size <= _SMALL or len(parts) > _MOST_PARTS or not hasattr(os, "writev"):
+        parts = [b"".join(parts)]
+    done = os.write(fd, parts[0]) if len(parts) == 1 else os.writev(fd, parts)
+    if done < size:
+        rest = memoryview(b"".join(parts))
+        while done < size:
+            done += os.write(fd, rest[done:])
+    return size
 
 
 def cut(fd: int, size: int) -> None:
@@ -104,4 +113,6 @@ def reserve(path: Path, size: int) -> None:
 
 def new_hdf5(path: Path) -> Any:
     """An HDF5 file to write, readable by HDF5 1.10 and later; an existing one is replaced."""
+    import h5py  # here, so that who only looks through folders does not wait for it
+
     return h5py.File(path, "w", libver=("earliest", "v110"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,21 +43,19 @@ def recover_orphans(root: Path | str) -> list[Recovered]:
 
     A journal without a single record, of a run that died at its birth, is removed with its folder.
     """
-    return [_recovered(folder) for folder in _orphans(Path(root))]
+    folders = [folder for folder in run_folders(Path(root)) if os.path.exists(folder / JOURNAL)]
+    return [found for folder in folders if (found := _recovered(folder)) is not None]
 
 
-def _orphans(root: Path) -> Iterator[Path]:
-    for folder in run_folders(root):
-        if os.path.exists(folder / JOURNAL) and not is_locked(folder):
-            yield folder
-
-
-def _recovered(folder: Path) -> Recovered:
+def _recovered(folder: Path) -> Recovered | None:
+    """What became of an orphan; None while its writer lives."""
     try:
+        if is_locked(folder):
+            return None
         if _remove_stillborn(folder):
             return Recovered(folder, "nothing was recorded")
         return Recovered(folder, load_run(finish_journal(folder)).status)
-    except StoreError as error:
+    except (StoreError, OSError) as error:
         return Recovered(folder, error=str(error))
 
 

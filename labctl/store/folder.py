@@ -43,14 +43,14 @@ def make_folder(root: Path, experiment: str, now: datetime) -> Path:
     try:
         return _new_folder(root, experiment, now)
     except OSError as error:
-        raise StoreError(f"{root}: no run can be written there ({error}); give another data folder") from error
+        raise StoreError(f"{root}: no run can be written there ({error}); give another folder") from error
 
 
 def _new_folder(root: Path, experiment: str, now: datetime) -> Path:
     day = root / now.strftime("%Y-%m-%d")
     day.mkdir(parents=True, exist_ok=True)
     while True:
-        folder = day / f"{now:%H%M%S}_{experiment}_{secrets.token_hex(3)}"
+        folder = day / _run_name(now, experiment, secrets.token_hex(3))
         try:
             folder.mkdir()
         except FileExistsError:
@@ -148,6 +148,10 @@ def list_runs(root: Path | str) -> list[RunInfo]:
     """The runs under `root`, newest first; looks at names only, opens no file."""
     days = [path for path in Path(root).glob("????-??-??") if path.is_dir()]
     return [info for day in sorted(days, reverse=True) for info in _runs_of_day(day)]
+
+
+def _run_name(now: datetime, experiment: str, token: str) -> str:
+    return f"{now:%H%M%S}_{experiment}_{token}"
 
 
 def run_folders(root: Path) -> Iterator[Path]:

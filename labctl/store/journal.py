@@ -4,9 +4,9 @@ A record is *acknowledged* when its `write()` is done (it survives the death of 
 after the next `fdatasync` (it survives a power cut), which comes at most every 200 ms. `append` only queues;
 `flush` writes what waits in the thread that calls it, so that a committed point costs no hand-over. What
 nobody flushes is written within some ms by the journal's own thread, which also compresses tags and calls
-`fdatasync`. Notes (audit entries, monitor readings) are gathered and written many in a record. When a write fails
-the file is cut back to its last whole record and the backlog is kept, so that `flush` can try again after
-somebody has made room.
+`fdatasync`. Notes (audit entries, monitor readings) are gathered and written many in a record. When a write
+fails the file is cut back to its last whole record and the backlog is kept, so that `flush` can try again
+after somebody has made room.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from . import disk
+from .disk import Buffer
 from .errors import StoreError
-from .records import Buffer, JournalEnd, Kind, frame, segment_path, to_json
+from .records import JournalEnd, Kind, frame, segment_path, to_json
 
 Encode = Callable[[], tuple[Mapping[str, Any], Sequence[Buffer]]]
 
 _POLL_S = 0.01  # what nobody flushes waits so long at most
 _BATCH_BYTES = 4 << 20
-_BATCH_RECORDS = 1024
+_BATCH_RECORDS = 256
 _NOTES_IN_A_RECORD = 5000
 _NOTE_BYTES = 200
 _WORTH_WAKING = 64 << 10
@@ -39,12 +40,14 @@ class _Pending:
 
     __slots__ = ("backlog", "build", "framed")
 
-    def __init__(self, backlog: int, framed: bytes | None, build: Callable[[], bytes] | None = None) -> None:
+    def __init__(
+        self, backlog: int, framed: list[Buffer] | None, build: Callable[[], list[Buffer]] | None = None
+    ) -> None:
         self.backlog = backlog
         self.framed = framed
         self.build = build
 
-    def bytes(self) -> bytes:
+    def parts(self) -> list[Buffer]:
         if self.framed is None:
             assert self.build is not None
             self.framed, self.build = self.build(), None
@@ -87,9 +90,12 @@ class Journal:
             disk.cut(self._fd, self._good_bytes)
         self._backlog_bytes = 0
         self._queue: deque[_Pending] = deque()
-        self._notes: dict[Kind, deque[Any]] = {Kind.AUDIT: deque(), Kind.MONITOR: deque()}
+        self._audit: deque[str] = deque()
+        self._monitors: deque[str] = deque()
+        self._notes = {Kind.AUDIT: self._audit, Kind.MONITOR: self._monitors}
         self._state = threading.Lock()  # of the queue and the counters
         self._room = threading.Condition(self._state)
+        self._waiting = 0  # for room
         self._writing = threading.Lock()  # of the file's end
         self._syncing = threading.Lock()
         self._error: Exception | None = None
@@ -104,7 +110,7 @@ class Journal:
     @property
     def backlog_bytes(self) -> int:
         """What waits in memory for the disk."""
-        return self._backlog_bytes + _NOTE_BYTES * sum(len(notes) for notes in self._notes.values())
+        return self._backlog_bytes + _NOTE_BYTES * (len(self._audit) + len(self._monitors))
 
     @property
     def backlog_full(self) -> bool:
@@ -113,10 +119,14 @@ class Journal:
 
     def append(self, kind: Kind, header: Mapping[str, Any]) -> int:
         """Queue a record without raw data; `acknowledged` exceeds the number returned once it is safe."""
-        text = to_json(header)
+        return self.append_text(kind, to_json(header))
+
+    def append_text(self, kind: Kind, text: str) -> int:
+        """Queue a record whose header is JSON already."""
         self._admit()
         with self._state:
-            self._queue_notes()
+            if self._audit or self._monitors:
+                self._queue_notes()
             seq = self.appended
             self._enqueue(_Pending(len(text), frame(kind, seq, text)))
         if self._asleep:
@@ -130,10 +140,11 @@ class Journal:
         """
         self._admit()
         with self._state:
-            self._queue_notes()
+            if self._audit or self._monitors:
+                self._queue_notes()
             seq = self.appended
 
-            def build() -> bytes:
+            def build() -> list[Buffer]:
                 header, buffers = encode()
                 return frame(kind, seq, to_json(header), buffers)
 
@@ -142,8 +153,8 @@ class Journal:
             self._wake.set()
         return seq
 
-    def note(self, kind: Kind, entry: Sequence[Any]) -> None:
-        """Queue an entry (plain values) of a record of AUDIT or MONITOR, written with the next record."""
+    def note(self, kind: Kind, entry: str) -> None:
+        """Queue an entry (JSON) of a record of AUDIT or MONITOR, written with the next record."""
         if self._error is not None or self._closing:
             self._check()
         self._notes[kind].append(entry)
@@ -175,13 +186,16 @@ class Journal:
         if self._backlog_bytes < self._backlog_limit:
             return
         with self._room:
+            self._waiting += 1
             self._room.wait_for(
                 lambda: self._error or self._backlog_bytes < self._backlog_limit, self._patience_s
             )
+            self._waiting -= 1
             self._check()
             if self._backlog_bytes >= self._backlog_limit:
+                waiting = f"{self._backlog_bytes / 1e6:.0f} MB wait for it"
                 raise StoreError(
-                    f"{self.path}: the disk does not keep up, {self._backlog_bytes / 1e6:.0f} MB wait for it; "
+                    f"{self.path}: the disk does not keep up, {waiting}; "
                     "pause the run until they are written, or record fewer channels"
                 )
 
@@ -196,11 +210,16 @@ class Journal:
         self._backlog_bytes += pending.backlog
         self.appended += 1
 
+    def _queue_all_notes(self) -> None:
+        if self._audit or self._monitors:
+            with self._state:
+                self._queue_notes()
+
     def _queue_notes(self) -> None:
         for kind, notes in self._notes.items():
             while notes:
-                entries = [notes.popleft() for _ in range(min(len(notes), _NOTES_IN_A_RECORD))]
-                text = to_json({"entries": entries})
+                entries = ",".join([notes.popleft() for _ in range(min(len(notes), _NOTES_IN_A_RECORD))])
+                text = f'{{"entries":[{entries}]}}'
                 self._enqueue(_Pending(len(text), frame(kind, self.appended, text)))
 
     def _attempt(self, step: Callable[[], None]) -> None:
@@ -212,33 +231,34 @@ class Journal:
                 self._room.notify_all()
 
     def _drain(self) -> None:
-        """Write all that waits."""
+        """Write all that waits now; what others append meanwhile may wait for the next time."""
         with self._writing:
-            while self._error is None and (batch := self._next_batch()):
-                self._write(batch)
+            self._queue_all_notes()
+            target = self.appended
+            while self.acknowledged < target and self._error is None:
+                self._write(self._next_batch())
                 if self._good_bytes >= self._segment_limit:
                     self._next_segment()
 
     def _next_batch(self) -> list[_Pending]:
         with self._state:
-            self._queue_notes()
             waiting = list(islice(self._queue, _BATCH_RECORDS))
         size, batch = 0, []
         for pending in waiting:
-            size += len(pending.bytes())
+            size += sum(map(len, pending.parts()))
             batch.append(pending)
             if size >= _BATCH_BYTES:
                 break
         return batch
 
     def _write(self, batch: list[_Pending]) -> None:
-        data = batch[0].bytes() if len(batch) == 1 else b"".join([pending.bytes() for pending in batch])
+        parts = [part for pending in batch for part in pending.parts()]
         try:
-            self._write_all(data)
+            size = self._write_parts(parts)
         except BaseException:
             disk.cut(self._fd, self._good_bytes)
             raise
-        self._good_bytes += len(data)
+        self._good_bytes += size
         with self._state:
             if self.durable == self.acknowledged:
                 self._sync_due_s = time.monotonic() + self._sync_period_s
@@ -246,16 +266,17 @@ class Journal:
                 self._queue.popleft()
                 self._backlog_bytes -= pending.backlog
             self.acknowledged += len(batch)
-            self._room.notify_all()
+            if self._waiting:
+                self._room.notify_all()
 
-    def _write_all(self, data: bytes) -> None:
+    def _write_parts(self, parts: list[Buffer]) -> int:
         try:
-            disk.write(self._fd, data)
+            return disk.write(self._fd, parts)
         except OSError as error:
             if not (disk.is_full(error) and self._make_room()):
                 raise
             disk.cut(self._fd, self._good_bytes)
-            disk.write(self._fd, data)
+            return disk.write(self._fd, parts)
 
     def _next_segment(self) -> None:
         self._sync()
@@ -299,7 +320,7 @@ class Journal:
     def _pause_s(self) -> float | None:
         """Until when there is nothing to do; None when somebody must wake the thread."""
         self._asleep = True  # first, so that nothing is queued unseen behind the look at the queue
-        waiting = self._error is None and (self._queue or any(self._notes.values()))
+        waiting = self._error is None and (self._queue or self._audit or self._monitors)
         if not waiting and not self._dirty():
             return None
         self._asleep = False

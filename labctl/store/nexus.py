@@ -1,10 +1,11 @@
 """The finished run file: a NeXus tree with a default plot, written from a run's contents.
 
 `/entry/<sweep>` (NXdata) has the rows as they were taken, `/entry/plot` the default plot: the last
-attempt of each point, without reference rows, sorted along the axis. `/entry/environment/<name>` (NXlog) are the
-monitors, `/entry/process/audit` every parameter that was set. Tags are as `chunkfile` says; those of a long
-run are in sealed tag files, linked under `/entry/tags/parts`. Structured records (events, snapshots, the header)
-are JSON text. NeXus manual, https://manual.nexusformat.org: classes NXentry, NXdata, NXprocess, NXcollection.
+attempt of each point, without reference rows, sorted along the axis. `/entry/environment/<name>` (NXlog) are
+the monitors, `/entry/process/audit` every parameter that was set. Tags are as `chunkfile` says; those of a
+long run are in sealed tag files, linked under `/entry/tags/parts`. Structured records (events, snapshots,
+the header) are JSON text. NeXus manual, https://manual.nexusformat.org: classes NXentry, NXdata, NXlog,
+NXprocess, NXcollection.
 """
 
 from __future__ import annotations
@@ -120,12 +121,15 @@ def _write_audit(group: h5py.Group, audit: list[AuditEntry]) -> None:
 
 def _write_environment(group: h5py.Group, monitors: dict[str, Monitor]) -> None:
     for name, monitor in monitors.items():
-        log = _group(group, name, "NXlog")
+        node = name.replace(".", "__")  # NeXus names have no dots
+        while node in group:
+            node += "_"
+        log = _group(group, node, "NXlog")
+        _text(log, "description", name)
         times = log.create_dataset("time", data=monitor.times_s)
         times.attrs.update({"units": "s", "long_name": "time of the bench"})
         values = log.create_dataset("value", data=monitor.values)
-        if monitor.unit:
-            values.attrs["units"] = clean(monitor.unit)
+        values.attrs["units"] = clean(monitor.unit)
 
 
 def _note(group: h5py.Group, name: str, media_type: str, text: str) -> None:

@@ -42,7 +42,7 @@ def _load_entry(entry: h5py.Group) -> RunContents:
         twin=json.loads(entry["twin/truth"].asstr()[()]) if "twin" in entry else None,
         memos=dict(json.loads(text) for text in _texts(entry, "run/memos")),
         audit=_load_audit(entry["process/audit"]) if "process/audit" in entry else [],
-        monitors={name: _load_monitor(log) for name, log in entry.get("environment", {}).items()},
+        monitors=dict(_load_monitor(log) for log in entry.get("environment", {}).values()),
         acquisitions=_load_acquisitions(entry["tags/acquisitions"]),
         blocks=_load_blocks(entry["tags"]),
         status=entry["run/status"].asstr()[()],
@@ -75,8 +75,9 @@ def _load_audit(group: h5py.Group) -> list[AuditEntry]:
     return [AuditEntry(*entry) for entry in zip(*times, *names, values, strict=True)]
 
 
-def _load_monitor(log: h5py.Group) -> Monitor:
-    return Monitor(log["time"][...], log["value"][...], str(log["value"].attrs.get("units", "")))
+def _load_monitor(log: h5py.Group) -> tuple[str, Monitor]:
+    monitor = Monitor(log["time"][...], log["value"][...], str(log["value"].attrs["units"]))
+    return log["description"].asstr()[()], monitor
 
 
 def _load_rows(group: h5py.Group, numbers: Iterable[str], mapping: str) -> list[dict[str, Any]]:
@@ -119,7 +120,7 @@ def verify_run(path: Path, contents: RunContents, tags: JournalTags) -> None:
         _expect(path, part, to_json(getattr(found, part)), to_json(getattr(contents, part)))
     for label, snapshot in contents.snapshots.items():
         _expect(path, f"snapshot {label}", to_json(found.snapshots[label]), to_json(snapshot))
-    _expect(path, "audit", to_json(list(map(asdict, found.audit))), to_json(list(map(asdict, contents.audit))))
+    _expect(path, "audit", *(to_json([vars(entry) for entry in run.audit]) for run in (found, contents)))
     for name, monitor in contents.monitors.items():
         _expect(path, f"monitor {name}", to_json(asdict(found.monitors[name])), to_json(asdict(monitor)))
     _expect(path, "acquisitions", found.acquisitions, contents.acquisitions)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from labctl.quantities import unit_of
 from labctl.settings import RunSettings, settings_file
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -66,13 +67,14 @@ def machine_header(experiment: str, now: datetime) -> dict[str, Any]:
 def run_metadata(experiment: type, bench_file: Path | None, labels: RunSettings) -> dict[str, Any]:
     """Who measures what with which files, for the header of a run.
 
-    experiment: the class; its file is kept as text with its SHA-256, and where the folder of the file is a
-    git repository of the user's, the state of that. Without a file (a notebook) these are None.
+    experiment: the class; its file is kept as text with its SHA-256, the units of its fields, and where the
+    user's folder is in a git repository, the state of that. Without a file (a notebook) these are None.
     """
     file = _source_file(experiment)
     text = file.read_bytes() if file else None
     return {
         **labels.model_dump(mode="json"),
+        "parameter_units": _units(experiment),
         "experiment_file": str(file) if file else None,
         "experiment_sha256": _sha256(text),
         "experiment_text": text.decode("utf-8", "replace") if text is not None else None,
@@ -130,6 +132,12 @@ def _user_folder(file: Path | None) -> Path | None:
     """The folder of the settings that hold here, else that of the experiment's file."""
     settings = settings_file(Path.cwd())
     return settings.parent if settings else file.parent if file else None
+
+
+def _units(experiment: type) -> dict[str, str]:
+    """SI unit of every field that is a quantity."""
+    fields = getattr(experiment, "model_fields", {})
+    return {name: unit for name, field in fields.items() if (unit := unit_of(field.metadata))}
 
 
 def _source_file(experiment: type) -> Path | None:

@@ -146,14 +146,21 @@ class RunData:
         coordinates = {name: variables.pop(name) for name in ROW_COLUMNS}
         return xarray.Dataset(variables, coordinates, {"experiment": self.experiment, "sweep": sweep})
 
-    def tag_blocks(self, acquisition: Acquisition | int) -> Iterator[TagBlock]:
-        """The blocks of an acquisition as they were appended, one in memory at a time."""
-        number = acquisition.id if isinstance(acquisition, Acquisition) else acquisition
-        if all(item.id != number for item in self.all_acquisitions):
-            raise StoreError(f"{self.path}: no acquisition {number}; the run has {len(self.all_acquisitions)}")
-        return read_blocks(
-            self.tag_source, self.contents.blocks, self._first_tags, self._blocks_of.get(number, [])
-        )
+    def tag_blocks(self, *acquisitions: Acquisition | int) -> Iterator[TagBlock]:
+        """The blocks of one acquisition, or of several, in the order of time; one in memory at a time.
+
+        Raises StoreError for an acquisition that the run has not.
+        """
+        numbers: list[int] = []
+        for acquisition in acquisitions:
+            number = acquisition.id if isinstance(acquisition, Acquisition) else acquisition
+            if all(item.id != number for item in self.all_acquisitions):
+                count = len(self.all_acquisitions)
+                raise StoreError(f"{self.path}: no acquisition {number}; the run has {count}")
+            numbers += self._blocks_of.get(number, [])
+        blocks = self.contents.blocks
+        numbers.sort(key=blocks.begin_ps.__getitem__)  # a run with added live time has interleaved ones
+        return read_blocks(self.tag_source, blocks, self._first_tags, numbers)
 
     @cached_property
     def _first_tags(self) -> list[int]:

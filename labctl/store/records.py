@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .disk import Buffer
 from .errors import StoreError
 
 MAGIC = b"LJ2\n"
@@ -30,8 +31,6 @@ _FRAME = struct.Struct("<4sIQQ")  # magic, kind, seq, length of the payload
 _CRC = struct.Struct("<I")  # of the frame and the payload
 _LENGTH = struct.Struct("<I")  # of the JSON header
 _PREFIX = _FRAME.size + _CRC.size
-
-Buffer = bytes | memoryview
 
 
 class Kind(IntEnum):
@@ -79,9 +78,8 @@ class Damage:
     reason: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.path}: {self.size} bytes at {self.offset} are spoilt ({self.reason}), {self.lost} records lost"
-        )
+        place = f"{self.path}: {self.size} bytes at {self.offset}"
+        return f"{place} are spoilt ({self.reason}), {self.lost} records lost"
 
 
 @dataclass(frozen=True)
@@ -104,14 +102,6 @@ class JournalEnd:
         return bool(self.damages) or self.reason not in ("", "torn")
 
 
-_encode = json.JSONEncoder(separators=(",", ":"), default=lambda value: _plain(value)).encode
-
-
-def to_json(value: Any) -> str:
-    """JSON in plain ASCII; NumPy values as numbers and lists, anything else foreign as its text."""
-    return _encode(value)
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
@@ -120,17 +110,28 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+_encoder = json.JSONEncoder(separators=(",", ":"), default=_plain, check_circular=False)
+
+
+def to_json(value: Any) -> str:
+    """JSON in plain ASCII; NumPy values as numbers and lists, anything else foreign as its text."""
+    return _encoder.encode(value)
+
+
 def clean(text: str) -> str:
     """Text that HDF5 can hold: its text ends at a NUL, and UTF-8 has no lone surrogates."""
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
-def frame(kind: Kind, seq: int, header: str, buffers: Sequence[Buffer] = ()) -> bytes:
-    """The bytes of one record."""
+def frame(kind: Kind, seq: int, header: str, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
+    """One record, as buffers to be written one after the other; large ones are not copied."""
     text = header.encode("ascii")
-    payload = b"".join((_LENGTH.pack(len(text)), text, *buffers))
-    head = _FRAME.pack(MAGIC, kind, seq, len(payload))
-    return b"".join((head, _CRC.pack(zlib.crc32(payload, zlib.crc32(head))), payload))
+    begin = _LENGTH.pack(len(text)) + text
+    head = _FRAME.pack(MAGIC, kind, seq, len(begin) + sum(map(len, buffers)))
+    crc = zlib.crc32(begin, zlib.crc32(head))
+    for buffer in buffers:
+        crc = zlib.crc32(buffer, crc)
+    return [b"".join((head, _CRC.pack(crc), begin)), *buffers]
 
 
 def segment_path(path: Path, number: int) -> Path:
@@ -183,25 +184,28 @@ class _Reading:
     reason: str = ""
     damages: list[Damage] = field(default_factory=list)
 
+    def spoilt(self, path: Path, end: int, lost: int) -> None:
+        """Note that nothing can be read from here to `end`."""
+        self.damages.append(Damage(path, self.offset, end - self.offset, lost, self.reason))
+        self.reason = ""
+
 
 def _read_segment(file: BinaryIO, path: Path, state: _Reading, *, last: bool) -> Iterator[Record]:
     state.offset, state.reason = 0, ""
     while state.offset < (size := os.fstat(file.fileno()).st_size):
-        found = _read_record(file, path, state.offset, size)
-        if isinstance(found, str) or found.seq != state.seq:
-            state.reason = found if isinstance(found, str) else f"record {found.seq} for {state.seq}"
+        record = _read_record(file, path, state.offset, size)
+        if isinstance(record, str) or record.seq != state.seq:
+            state.reason = record if isinstance(record, str) else f"record {record.seq} for {state.seq}"
             behind = _next_record(file, path, state, size)
-            if behind is None and last:
+            if behind is None:
+                if not last:
+                    state.spoilt(path, size, 0)
                 return
-            begin, found = behind or (size, None)
-            lost = found.seq - state.seq if found else 0
-            state.damages.append(Damage(path, state.offset, begin - state.offset, lost, state.reason))
-            state.reason = ""
-            if found is None:
-                return
-        yield found
-        state.seq = found.seq + 1
-        state.offset = found.data_offset + len(found.data)
+            begin, record = behind
+            state.spoilt(path, begin, record.seq - state.seq)
+        yield record
+        state.seq = record.seq + 1
+        state.offset = record.data_offset + len(record.data)
 
 
 def _next_record(file: BinaryIO, path: Path, state: _Reading, size: int) -> tuple[int, Record] | None:

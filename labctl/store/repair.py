@@ -17,7 +17,7 @@ import numpy as np
 from labctl.timetags.block import TagBlock
 
 from . import disk
-from .codec import CHUNK, ChannelTable, unpack_times
+from .codec import CHUNK, ChannelTable
 from .errors import StoreError
 from .journal import Journal
 from .records import Kind, Record, read_journal, segments
@@ -62,7 +62,7 @@ def _copy(journal: Path, out: Journal) -> None:
     encoder, begun, lost, told = TagEncoder(), set(), 0, False
     with chunks:
         for record in read_journal(journal):
-            number = record.header.get("acquisition")
+            number = record.header.get("acquisition", -1)
             if record.kind is Kind.TAGS and number not in begun:
                 out.append(Kind.ACQUISITION_BEGIN, _unknown_acquisition(record))
             if record.kind in (Kind.TAGS, Kind.ACQUISITION_BEGIN):
@@ -91,8 +91,7 @@ def _survey(journal: Path) -> tuple[ChunkReader, list[str]]:
             first = record.header["first"] // CHUNK
             places.update(enumerate(places_of(record)[0], first))
             channels = record.header["channels"]
-    damages = [str(damage) for damage in reader.end.damages]
-    return ChunkReader(journal.parent, places, channels), damages or [f"the end is spoilt: {reader.end.reason}"]
+    return ChunkReader(journal.parent, places, channels), [str(damage) for damage in reader.end.damages]
 
 
 def _block(record: Record, chunks: ChunkReader) -> TagBlock | None:
@@ -105,7 +104,7 @@ def _block(record: Record, chunks: ChunkReader) -> TagBlock | None:
         return None
     rest = rest_from_bytes(header["rest"], record.data[places_of(record)[1] :])
     return TagBlock(
-        np.concatenate([times_ps, unpack_times(rest.begin_ps, rest.steps, rest.carries)]),
+        np.concatenate([times_ps, rest.times_ps()]),
         np.concatenate([channels, ChannelTable(header["channels"]).channels(rest.places)]),
         header["begin_ps"],
         header["end_ps"],

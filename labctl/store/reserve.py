@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from . import disk
 
 RESERVE = "run.reserve"
-RESERVE_BYTES = 24 << 20  # the last records, and what finishing a run of many rows needs
+RESERVE_BYTES = 24 << 20  # the last records, and what finishing a run needs at least
 LOW_BYTES = 1 << 30
+_ROWS_STEP = 8 << 20
 _PERIOD_S = 1.0
 
 
@@ -22,6 +24,7 @@ class Reserve:
         self._size = size
         self._low_bytes = low_bytes
         self._low = False
+        self._rows, self._planned_rows = 0, _ROWS_STEP
         self._looked_s = -_PERIOD_S
         self._held = self._take()
 
@@ -36,6 +39,16 @@ class Reserve:
                 self._held = self._take()
             self._low = free < self._low_bytes or not self._held
         return self._low
+
+    def count_rows(self, nbytes: int) -> None:
+        """Rows of so many bytes more will want room in the run file."""
+        self._rows += nbytes
+        if self._rows > self._planned_rows:
+            self._planned_rows += _ROWS_STEP
+            self._size += _ROWS_STEP
+            if self._held:
+                with suppress(OSError):  # then the disk is low, and what is held stays
+                    disk.reserve(self._path, self._size)
 
     def release(self) -> bool:
         """Give the space back, once; True when there was any."""

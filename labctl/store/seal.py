@@ -58,13 +58,13 @@ def _write_sealed(segment: Path, number: int, last_chunk: int) -> None:
     disk.remove(_unfinished(segment))
     fd = disk.open_to_append(_unfinished(segment), new=True)
     try:
-        for data in _sealed_records(segment, number, last_chunk):
-            disk.write(fd, data)
+        for parts in _sealed_records(segment, number, last_chunk):
+            disk.write(fd, parts)
     finally:
         disk.close(fd)
 
 
-def _sealed_records(segment: Path, number: int, last_chunk: int) -> Iterator[bytes]:
+def _sealed_records(segment: Path, number: int, last_chunk: int) -> Iterator[list[disk.Buffer]]:
     index = 0
     for record in read_segment(segment):
         if record.kind is not Kind.TAGS or "sealed" in record.header:
@@ -75,7 +75,7 @@ def _sealed_records(segment: Path, number: int, last_chunk: int) -> Iterator[byt
         index += count
 
 
-def _sealed_record(record: Record, sealed: list[int], last_chunk: int) -> bytes:
+def _sealed_record(record: Record, sealed: list[int], last_chunk: int) -> list[disk.Buffer]:
     size = sum(map(chunk_bytes, record.header["chunks"]))
     header, rest = {**record.header, "chunks": [], "sealed": sealed}, record.data[size:]
     if record.data_offset + size <= last_chunk:  # a later chunk has these tags

@@ -14,7 +14,7 @@ import numpy as np
 from labctl.timetags.block import TagBlock
 
 from .chunkfile import TAGS_GROUP, ChunkGroup, open_tag_file, tag_file
-from .codec import CHUNK, ChannelTable, ChunkCodec, EncodedChunk, PackedTags, pack, unpack_times
+from .codec import CHUNK, ChannelTable, ChunkCodec, EncodedChunk, PackedTags, pack
 from .errors import StoreError
 from .folder import RUN_FILE
 from .records import Kind, Record, read_journal
@@ -101,7 +101,7 @@ class JournalTags:
     def last_tags(self) -> Tags:
         """The tags that do not fill a chunk."""
         table = ChannelTable(self.channels)
-        times = [unpack_times(part.begin_ps, part.steps, part.carries) for part in self.rest]
+        times = [part.times_ps() for part in self.rest]
         channels = [table.channels(part.places) for part in self.rest]
         return (
             np.concatenate([np.empty(0, np.int64), *times]),
@@ -171,7 +171,7 @@ class ChunkReader:
         self._files.close()
 
     def read(self, number: int) -> Tags:
-        """Times and channels. Raises KeyError for an unknown chunk, StoreError or OSError for a spoilt one."""
+        """Times and channels. Raises KeyError for an unknown chunk, StoreError or OSError if it is spoilt."""
         place = self._places[number]
         if isinstance(place, SealedPlace):
             return self._open(place.number).tags(place.index)
@@ -179,7 +179,7 @@ class ChunkReader:
         packed = self._codec.decode(encoded)
         if packed.crc() != encoded.crc:
             raise StoreError(f"{place.path}: the chunk at {place.offset} is spoilt, or was moved")
-        return unpack_times(packed.begin_ps, packed.steps, packed.carries), self._table.channels(packed.places)
+        return packed.times_ps(), self._table.channels(packed.places)
 
     def _open(self, number: int) -> ChunkGroup:
         if number not in self._sealed:

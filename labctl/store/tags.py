@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from labctl.timetags.block import Gap, TagBlock
 
-from .codec import CHUNK, Buffer, ChannelTable, ChunkCodec, EncodedChunk, PackedTags, pack
+from .codec import CHUNK, ChannelTable, ChunkCodec, EncodedChunk, PackedTags, pack
+from .disk import Buffer
 
 Tags = tuple[NDArray[np.int64], NDArray[np.int32]]  # times in ps and channel numbers
 _CARRY_BYTES = 16
@@ -68,23 +69,30 @@ class TagEncoder:
 
     def encode(self, acquisition: int, block: TagBlock) -> tuple[dict[str, Any], list[Buffer]]:
         """Header and raw data of the record of `block`. Raises StoreError for too many channels."""
-        times_ps, places = block.times_ps, self._table.places(block.channels)
         first = self._chunks * CHUNK + self._filled
         chunks, begin = [], 0
-        while times_ps.size - begin >= CHUNK - self._filled:
+        while len(block) - begin >= CHUNK - self._filled:
             end = begin + CHUNK - self._filled
-            chunks.append(self._complete(times_ps[begin:end], places[begin:end]))
+            chunks.append(self._complete(*self._part(block, begin, end)))
             begin = end
-        self._fill(times_ps[begin:], places[begin:])
-        rest = pack(times_ps[begin:], places[begin:])
+        times_ps, places = self._part(block, begin, len(block))
+        self._fill(times_ps, places)
+        rest = pack(times_ps, places)
         header = block_header(acquisition, block) | {
             "first": first,
             "channels": self._table.numbers,
             "chunks": [_chunk_layout(chunk) for chunk in chunks],
             "rest": [rest.steps.size, rest.begin_ps, len(rest.carries)],
         }
-        parts = [part for chunk in chunks for part in (chunk.steps, chunk.places, chunk.carries.data)]
-        return header, [*parts, rest.steps.data, rest.places.data, rest.carries.data]
+        buffers: list[Buffer] = []
+        for chunk in chunks:
+            buffers += [chunk.steps, chunk.places, chunk.carries.tobytes()]
+        return header, [*buffers, rest.steps.tobytes(), rest.places.tobytes(), rest.carries.tobytes()]
+
+    def _part(
+        self, block: TagBlock, begin: int, end: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        return block.times_ps[begin:end], self._table.places(block.channels[begin:end])
 
     def _complete(self, times_ps: NDArray[np.int64], places: NDArray[np.uint8]) -> EncodedChunk:
         """The chunk that these tags complete."""

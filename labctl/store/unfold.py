@@ -13,8 +13,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from labctl.timetags.block import TagBlock
 
 from .chunkfile import TAGS_GROUP, ChunkGroup, open_tag_file
@@ -22,7 +20,7 @@ from .codec import CHUNK
 from .contents import ROW_COLUMNS, Acquisition, RunContents
 from .journal import Journal
 from .nexus_read import load_run
-from .records import Kind
+from .records import Kind, to_json
 from .sources import HDF5Tags, read_blocks, read_span
 from .tags import BlockTable, TagEncoder, block_header
 
@@ -86,10 +84,10 @@ def _records(contents: RunContents) -> Iterator[tuple[Kind, dict[str, Any]]]:
 
 def _notes(contents: RunContents, out: Journal) -> None:
     for entry in contents.audit:
-        out.note(Kind.AUDIT, tuple(vars(entry).values()))
+        out.note(Kind.AUDIT, to_json(tuple(vars(entry).values())))
     for name, monitor in contents.monitors.items():
         for time_s, value in zip(monitor.times_s.tolist(), monitor.values.tolist(), strict=True):
-            out.note(Kind.MONITOR, (name, time_s, value, monitor.unit))
+            out.note(Kind.MONITOR, to_json((name, time_s, value, monitor.unit)))
 
 
 def _ends(item: Acquisition, blocks: BlockTable) -> Iterator[tuple[Kind, dict[str, Any]]]:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from labctl.timetags.block import TagBlock
 
-from .checks import Value, check_default_plot, check_monitor_name, check_name, cleaned, plain_value
-from .contents import ROW_COLUMNS
-from .disk import rename, sync_folder
+from . import disk
+from .checks import (
+    Value,
+    check_columns,
+    check_default_plot,
+    check_monitor_name,
+    check_name,
+    cleaned,
+    plain_integer,
+    plain_values,
+)
 from .errors import StoreError
 from .finish import complete
 from .folder import JOURNAL, RUN_FILE, FolderLock, find_run, make_folder
@@ -32,7 +40,6 @@ from .unfold import unfold
 
 SCHEMA_VERSION = 2
 STATUSES = ("success", "abort", "fail")
-_SCALARS = frozenset({float, int, str, bool, type(None)})
 
 
 class RunWriter:
@@ -78,9 +85,9 @@ class RunWriter:
 
         header: what the run was told (config and bench text, `parameters`, `seed`, `twin_id`, `default_plot`
         = {"sweep", "axis", "signal", "errors"}); what the machine knows (versions, commit, time) is added.
-        journal_options: `sync_period_s`, `backlog_limit`, `patience_s`, `segment_limit` of `Journal` (a segment
-        of 1 GB is sealed into a tag file), `reserve_bytes` kept free for the end of the run, and `low_bytes`,
-        below which the disk is low.
+        journal_options: `sync_period_s`, `backlog_limit`, `patience_s`, `segment_limit` of `Journal` (a
+        segment of 1 GB is sealed into a tag file), `reserve_bytes` kept free for the end of the run, and
+        `low_bytes`, below which the disk is low.
         Raises ValueError for an unusable experiment name or `default_plot`, StoreError when nothing can be
         written under `root`.
         """
@@ -96,15 +103,15 @@ class RunWriter:
         told = {**header, "schema_version": SCHEMA_VERSION}
         writer._append(Kind.HEADER, {**told, **machine_header(experiment, now)})
         writer.flush(durable=True)
-        sync_folder(directory)
+        disk.sync_folder(directory)
         return writer
 
     @classmethod
     def resume(cls, directory: Path | str, **journal_options: Any) -> RunWriter:
         """Go on with a run that crashed, was recovered, aborted or failed; `open_run` tells what it has.
 
-        A run file that is there stays until `finish` has verified a new one. Raises StoreError when the run is
-        alive or ended with success; RunNotFound.
+        A run file that is there stays until `finish` has verified a new one. Raises StoreError when the run
+        is alive or ended with success; RunNotFound.
         """
         lock = FolderLock(find_run(Path(directory)))
         try:
@@ -124,7 +131,8 @@ class RunWriter:
     ) -> RunWriter:
         """Start a new run under `root` that begins with all that the successful run in `directory` has.
 
-        without_rows_of: sweeps whose rows are to be committed anew. That run stays as it is; the new one names it in its header as `extends`.
+        without_rows_of: sweeps whose rows are to be committed anew. That run stays as it is; the new one
+        names it in its header as `extends`.
         Raises StoreError when it did not end with success; RunNotFound.
         """
         old = find_run(Path(directory))
@@ -132,13 +140,14 @@ class RunWriter:
         if contents is None or contents.status != "success":
             raise StoreError(f"{old}: only a run that ended with success can be extended; resume this one")
         now, experiment = datetime.now(UTC), contents.header["experiment"]
-        header = {**contents.header, **machine_header(experiment, now), "extends": contents.header["uuid"]}
+        told = {**contents.header, "schema_version": SCHEMA_VERSION, "extends": contents.header["uuid"]}
+        header = {**told, **machine_header(experiment, now)}
         lock = FolderLock(make_folder(Path(root), experiment, now.astimezone()))
         try:
             new = lock.folder / f"{JOURNAL}.tmp"
             unfold(old / RUN_FILE, new, header, keep_sealed=False, without_rows_of=without_rows_of)
-            rename(lock.folder / f"{JOURNAL}.tmp", lock.folder / JOURNAL)
-            sync_folder(lock.folder)
+            disk.rename(new, lock.folder / JOURNAL)
+            disk.sync_folder(lock.folder)
             return cls._reopen(lock, **journal_options)
         except BaseException:
             lock.release()
@@ -201,19 +210,17 @@ class RunWriter:
         Raises ValueError or TypeError for names or values that the run file cannot hold.
         """
         check_name(sweep, RESERVED)
-        for name in values:
-            check_name(name, ROW_COLUMNS)
-        return self._append(
-            Kind.ROW,
-            {
-                "sweep": sweep,
-                "index": plain_value("index", int(index)),
-                "attempt": plain_value("attempt", int(attempt)),
-                "bench_time_s": float(bench_time_s),
-                "values": {name: plain_value(name, value) for name, value in values.items()},
-                "units": dict(units),
-            },
-        )
+        check_columns(tuple(values))
+        row = {
+            "index": plain_integer("index", index),
+            "attempt": plain_integer("attempt", attempt),
+            "bench_time_s": float(bench_time_s),
+            "wall_time_s": time.time(),
+            "values": plain_values(values),
+        }
+        text = _row_head(sweep, tuple(units.items())) + to_json(row)[1:]
+        self._reserve.count_rows(len(text))
+        return self._journal.append_text(Kind.ROW, text)
 
     def begin_acquisition(
         self,
@@ -247,10 +254,10 @@ class RunWriter:
         """The next tags of an acquisition. Raises ValueError for one that was not begun."""
         self._check_acquisition(acquisition)
         size = block.times_ps.nbytes + block.channels.nbytes + 1024
-        number = self._journal.append_encoded(
-            Kind.TAGS, lambda: self._tags.encode(acquisition, block), size
-        )
-        self._blocks[acquisition] += 1
+        encode = partial(self._tags.encode, acquisition, block)
+        with self._numbering:
+            number = self._journal.append_encoded(Kind.TAGS, encode, size)
+            self._blocks[acquisition] += 1
         return number
 
     def end_acquisition(self, acquisition: int, live_time_ps: int) -> int:
@@ -267,7 +274,8 @@ class RunWriter:
         Raises ValueError for one that was not begun.
         """
         self._check_acquisition(number)
-        return self._append(Kind.DISCARD, {"acquisition": int(number), "reason": clean(reason) or "discarded"})
+        why = clean(reason) or "discarded"
+        return self._append(Kind.DISCARD, {"acquisition": int(number), "reason": why})
 
     def memo(self, key: str, value: Any) -> int:
         """Remember a JSON value under `key`; a later one with the same key replaces it."""
@@ -275,15 +283,14 @@ class RunWriter:
 
     def audit(self, instrument: str, parameter: str, value: Any, bench_time_s: float) -> None:
         """A parameter was set; written with the next record, or within some ms."""
-        if type(value) not in _SCALARS:
-            value = json.loads(to_json(value))  # as it is now
-        entry = (bench_time_s, time.time(), cleaned(instrument), cleaned(parameter), value)
-        self._journal.note(Kind.AUDIT, entry)
+        names = _names(instrument, parameter)
+        times = f"{_number(bench_time_s)},{time.time()!r}"
+        self._journal.note(Kind.AUDIT, f"[{times},{names},{_number(value)}]")
 
     def monitor(self, name: str, value: float, unit: str, bench_time_s: float) -> None:
         """A reading of a slow quantity; written like `audit`. Raises ValueError for an unusable name."""
         check_monitor_name(name)
-        self._journal.note(Kind.MONITOR, (name, float(bench_time_s), float(value), cleaned(unit)))
+        self._journal.note(Kind.MONITOR, to_json((name, float(bench_time_s), float(value), cleaned(unit))))
 
     def snapshot(self, label: str, snapshot: Mapping[str, Any]) -> int:
         """The state of the instruments ("before", "after"); a later one with the same label replaces it."""
@@ -338,3 +345,20 @@ class RunWriter:
 
     def _append(self, kind: Kind, header: Mapping[str, Any]) -> int:
         return self._journal.append(kind, {**header, "wall_time_s": time.time()})
+
+
+@lru_cache(maxsize=1024)
+def _names(*names: str) -> str:
+    """Names as elements of a JSON list."""
+    return ",".join(to_json(clean(name)) for name in names)
+
+
+def _number(value: Any) -> str:
+    """The JSON of a value that nearly always is an ordinary number."""
+    return repr(value) if type(value) is float and value - value == 0 else to_json(value)
+
+
+@lru_cache(maxsize=256)
+def _row_head(sweep: str, units: tuple[tuple[str, str], ...]) -> str:
+    """What all rows of a sweep have in common, as the beginning of a JSON object."""
+    return to_json({"sweep": sweep, "units": dict(units)})[:-1] + ","

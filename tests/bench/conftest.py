@@ -27,6 +27,14 @@ def eventually(condition: Callable[[], object], what: str = "it") -> None:
         time.sleep(0.005)
 
 
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has collected yet counts as ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 @pytest.fixture(autouse=True)
 def locks_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LABCTL_LOCKS", str(tmp_path / "locks"))

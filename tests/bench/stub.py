@@ -1,7 +1,7 @@
 """Instruments for tests: a lamp whose light is a file, and a rogue that breaks every promise.
 
 A lamp shines while its file says "on". Every `safe()` leaves a line in the log beside it. A file `.stuck`
-beside it keeps the light on, a file `.broken` keeps it from being opened.
+beside it keeps the light on, a file `.broken` keeps it from being opened, a file `.deaf` from being started.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from qcodes import validators as vals
 
 from labctl.clock import Clock
 from labctl.instruments.base import LabInstrument, SafeReport
-from labctl.instruments.errors import InstrumentDisconnected
+from labctl.instruments.errors import InstrumentDisconnected, InstrumentTimeout
 
 
 class Lamp(LabInstrument):
@@ -41,6 +41,11 @@ class Lamp(LabInstrument):
     def _slow_answer(self) -> float:
         time.sleep(self._answer_s)
         return 4.2
+
+    def establish(self) -> None:
+        """Nothing, unless the lamp is deaf."""
+        if self._path.with_suffix(".deaf").exists():
+            raise InstrumentTimeout("no answer", instrument=self.name)
 
     def safe(self) -> SafeReport:
         """Light off, unless the lamp is stuck."""

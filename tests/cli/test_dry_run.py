@@ -51,6 +51,7 @@ def test_a_disk_that_is_too_small_is_a_problem(labctl: Call, monkeypatch: pytest
 def test_bad_input_is_refused_in_one_line(labctl: Call, tmp_path: Path) -> None:
     assert_refused(labctl("run", "hbt", "--bench", "sim_dot", "--scale", "0.1"), "--scale", "--dry-run")
     assert_refused(labctl(*HBT, "--bench", "sim_dot", "--scale", "2"), "--scale")
+    assert_refused(labctl(*HBT, "--bench", "sim_dot", "--speed", "2"), "leave out --speed")
     assert_refused(labctl(*HBT, "--bench", "sim_dog"), "did you mean 'sim_dot'")
     assert_refused(labctl(*HBT, "--bench", "sim_dot", "--set", "dwel=1 s"), "no parameter 'dwel'")
     assert list(tmp_path.iterdir()) == []

@@ -62,3 +62,12 @@ def test_a_damaged_one_does_not_keep_the_others(labctl: Call, tmp_path: Path) ->
     statuses = {Path(run["run"]).name: run["status"] for run in json.loads(ended.out)["runs"]}
     assert statuses == {whole.name: "success", dead.name: "recovered", damaged.name: "unreadable"}
     assert (damaged / "run.journal").read_bytes() == b"nonsense" * 100
+
+
+def test_one_that_died_at_its_birth_is_removed(labctl: Call, tmp_path: Path) -> None:
+    whole, stillborn = write_run(tmp_path / "runs"), dead_run(tmp_path / "runs")
+    (stillborn / "run.journal").write_bytes(b"")
+    ended = labctl("runs", "--json")
+    assert stillborn.name in ended.err and "is removed" in ended.err and ended.err.count("\n") == 1
+    assert [Path(run["run"]).name for run in json.loads(ended.out)["runs"]] == [whole.name]
+    assert not stillborn.exists()

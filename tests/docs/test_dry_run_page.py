@@ -16,7 +16,10 @@ WEAK = ("max_power_w: 1.1983545 mW", "max_power_w: 0.1 mW")
 
 
 @pytest.mark.parametrize("block", [b for b in CONSOLE if b.remark("tested with")], ids=lambda b: str(b.line))
-def test_reports_have_the_lines_and_rows_that_are_shown(block: Block, tmp_path: Path) -> None:
+def test_reports_have_the_lines_and_rows_that_are_shown(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     (item,) = commands_of(block)
     _, *arguments = shlex.split(block.remark("tested with") or "")
     ended = labctl_process(tmp_path, *arguments)

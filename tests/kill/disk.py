@@ -7,10 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.kill.acknowledged import block_summary
-
 from labctl.errors import LabctlError
 from labctl.store import RunData, finish_journal, list_runs, open_run
+from tests.kill.acknowledged import block_summary
 from tests.kill.trial import Trial
 
 Record = dict[str, Any]

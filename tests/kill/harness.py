@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from labctl.bench.locks import LOCKS_VARIABLE
 from labctl.runs.remote import RemoteError, send_command
 from labctl.store import list_runs
 from tests.kill import processes
@@ -98,6 +99,7 @@ def run_trial(trial: Trial, world: World, folder: Path, patience_s: float = 30.0
     finally:
         victim.close()
     result.wall_s = time.monotonic() - began
+    result.failures += [f"{name} is still locked" for name in world.locked()]
     if world.light():
         result.failures.append(f"light is left on: {world.light()}")
         world.renew()
@@ -116,6 +118,7 @@ def _start(trial: Trial, world: World, folder: Path) -> Victim:
     orders = Orders(trial, str(world.bench_file), str(folder / "runs"), str(folder / "log"), say_fd, hear_fd)
     environment = os.environ | {
         processes.MARK: mark,
+        LOCKS_VARIABLE: str(world.locks),
         "PYTHONPATH": str(ROOT),
         "LABCTL_PATH": str(Path(__file__).parent),
     }
@@ -149,7 +152,7 @@ def _kill(victim: Victim, world: World, folder: Path, result: Result, patience_s
     else:
         result.dark_s = max(0.0, dark - acted)
     if trial.kind == "guardian" and trial.phase in WAITING:
-        result.failures += _continue(folder / "runs")
+        result.failures += _continue(victim, folder / "runs", patience_s)
 
 
 def _wrong_light(trial: Trial, light: dict[str, Any]) -> list[str]:
@@ -161,14 +164,18 @@ def _wrong_light(trial: Trial, light: dict[str, Any]) -> list[str]:
     return []
 
 
-def _continue(root: Path) -> list[str]:
-    """A run that has lost its guardian waits in the dark until somebody lets it go on."""
-    for info in list_runs(root):
-        try:
-            send_command(info.path, "continue")
-        except RemoteError as error:
-            return [f"it does not wait for `labctl continue`: {error}"]
-    return []
+def _continue(victim: Victim, root: Path, patience_s: float) -> list[str]:
+    """A run that has lost its guardian waits in the dark; tell it to go on, again and again until it is over.
+
+    The first command may come before it has seen that its guardian is gone.
+    """
+    (run,) = list_runs(root)
+    deadline, heard = time.monotonic() + patience_s, False
+    while victim.process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(RemoteError):  # it is about to end
+            heard = bool(send_command(run.path, "continue")) or heard
+        time.sleep(0.1)
+    return [] if heard else ["it did not wait for `labctl continue`"]
 
 
 def _act(victim: Victim) -> float:
@@ -204,7 +211,7 @@ def _look_back(victim: Victim, folder: Path, result: Result, patience_s: float) 
     if not busy.ended:
         result.failures.append(f"the run has not ended {patience_s:g} s after the act")
         processes.end_all(victim.mark)
-    gone = _await(lambda: not processes.marked(victim.mark), victim, GONE_S)
+    gone = _await(lambda: not processes.marked(victim.mark), victim, min(GONE_S, patience_s))
     if not gone.ended:
         left = [f"{pid} {processes.command_line(pid)}" for pid in processes.marked(victim.mark)]
         result.failures += [f"a process is left: {text}" for text in left]
@@ -244,6 +251,8 @@ def _exit_codes(trial: Trial) -> set[int]:
     """0 done, 1 internal error, 2 error, 130 stopped; the guardian may have to end what is asked thrice."""
     if trial.kind == "sigint3":
         return {130, -signal.SIGKILL} | ({0} if trial.phase in ("finalising", "shutting_down") else set())
+    if trial.kind == "guardian" and trial.phase == "connecting":
+        return {2}  # a bench without a guardian is not opened
     if trial.kind in RAISING:
         return {1, 2} | ({0} if trial.phase == "viewing" else set())
     return {0, 130}

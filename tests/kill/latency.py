@@ -10,7 +10,6 @@ Times are of the wall, to the first look through the control port (every 4 ms) t
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import subprocess
 import sys
@@ -19,8 +18,9 @@ from contextlib import contextmanager
 from itertools import cycle, product
 from pathlib import Path
 
+from tests.kill.distributions import deaths, distribution, hangs, histogram, quantile
 from tests.kill.matrix import failures, present_commit, results_file, run_all
-from tests.kill.trial import DEATHS, HANGS, LIT, Result, Trial
+from tests.kill.trial import DEATHS, HANGS, LIT, Trial
 
 DEATH_P99_S = 0.5
 DEATH_WORST_S = 2.0
@@ -46,49 +46,6 @@ def busy_cores() -> Iterator[None]:
         for spinner in spinners:
             spinner.kill()
             spinner.wait()
-
-
-def quantile(values: Sequence[float], fraction: float) -> float:
-    """The smallest value that at least this fraction does not exceed."""
-    return sorted(values)[max(0, math.ceil(fraction * len(values)) - 1)]
-
-
-def distribution(title: str, values: Sequence[float]) -> str:
-    """One line of a distribution in ms."""
-    if not values:
-        return f"{title}: no trials\n"
-    shown = [
-        *((f"p{round(100 * q)}", quantile(values, q)) for q in (0.5, 0.9, 0.99)),
-        ("worst", max(values)),
-    ]
-    return f"{title} ({len(values)}): " + ", ".join(f"{name} {1e3 * v:.0f} ms" for name, v in shown) + "\n"
-
-
-def histogram(values: Sequence[float], bins: int = 12) -> str:
-    """The same as bars; the last bin ends at the worst."""
-    if not values:
-        return ""
-    low, width = min(values), max((max(values) - min(values)) / bins, 1e-3)
-    counts = [0] * bins
-    for value in values:
-        counts[min(int((value - low) / width), bins - 1)] += 1
-    return "".join(
-        f"    {1e3 * (low + n * width):7.0f} ms {count:4d} {'#' * count}\n" for n, count in enumerate(counts)
-    )
-
-
-def deaths(results: Sequence[Result]) -> list[float]:
-    """Death to dark, s; a trial that did not get dark counts as infinite."""
-    return [_or_never(r.dark_s) for r in results if r.trial.kind in DEATHS]
-
-
-def hangs(results: Sequence[Result]) -> list[float]:
-    """Hang to dark minus the promised limit, s."""
-    return [_or_never(r.dark_s - r.limit_s) for r in results if r.trial.kind in HANGS]
-
-
-def _or_never(value: float) -> float:
-    return math.inf if math.isnan(value) else value
 
 
 def verdict(dying: Sequence[float], hanging: Sequence[float]) -> list[str]:

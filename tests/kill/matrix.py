@@ -17,9 +17,10 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tests.kill.distributions import deaths, distribution, hangs
 from tests.kill.harness import ROOT, run_trial
 from tests.kill.trial import KINDS, PHASES, Result, Trial, all_trials
 from tests.kill.world import World
@@ -66,8 +67,10 @@ def run_all(trials: Iterable[Trial], folder: Path, commit: str, workers: int = 1
             results.append(result)
             _tell(f"{len(results):5d} {'' if result.passed else 'FAILED '}{result.trial.key}\n")
 
-    def work(number: int) -> None:
-        world = World(folder / f"world{number}", seed=number)
+    worlds = [World(folder / f"world{number}", seed=number) for number in range(workers)]
+    worlds[0].warm()
+
+    def work(number: int, world: World) -> None:
         try:
             while not waiting.empty():
                 trial = waiting.get()
@@ -75,7 +78,7 @@ def run_all(trials: Iterable[Trial], folder: Path, commit: str, workers: int = 1
         finally:
             world.close()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(workers)]
+    threads = [threading.Thread(target=work, args=numbered) for numbered in enumerate(worlds)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -113,6 +116,13 @@ def failures(results: Iterable[Result]) -> str:
     )
 
 
+def times(results: Sequence[Result]) -> str:
+    """How soon it was dark; only shown here, since trials at the same time slow each other down."""
+    return distribution("death to dark", deaths(results)) + distribution(
+        "hang to dark, beyond its limit", hangs(results)
+    )
+
+
 def _tell(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
@@ -143,7 +153,7 @@ def main() -> int:
     _tell(f"{len(todo)} trials to do, {len(wanted & known)} done before at {commit}\n")
     results = [*earlier, *run_all(todo, options.folder.resolve(), commit, options.workers)]
     counted = [result for result in results if result.trial in wanted]
-    _tell(failures(counted) + table(counted))
+    _tell(failures(counted) + table(counted) + times(counted))
     _tell(f"{sum(r.passed for r in counted)} of {len(counted)} passed\n")
     return 0 if counted and all(result.passed for result in counted) else 1
 

@@ -14,11 +14,10 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("signals, pseudo-terminals and /proc are needed", allow_module_level=True)
 
-from tests.kill.acknowledged import block_summary
-
 from labctl.store import RunWriter
 from labctl.timetags import TagBlock
-from tests.kill import latency, matrix
+from tests.kill import distributions, latency, matrix
+from tests.kill.acknowledged import block_summary
 from tests.kill.disk import check_disk
 from tests.kill.trial import DEATHS, HANGS, KINDS, LIT, PHASES, RAISING, Result, Trial, all_trials
 from tests.kill.victim import Orders
@@ -114,22 +113,22 @@ def test_the_table_counts_passes() -> None:
 
 def test_quantiles_and_verdict() -> None:
     values = [n / 100 for n in range(1, 101)]
-    assert [latency.quantile(values, q) for q in (0.5, 0.99, 1.0)] == [0.5, 0.99, 1.0]
+    assert [distributions.quantile(values, q) for q in (0.5, 0.99, 1.0)] == [0.5, 0.99, 1.0]
     assert latency.verdict([0.1] * 99 + [1.9], [0.4]) == []
     assert latency.verdict([0.1] * 98 + [0.6] * 2, []) == ["death to dark: p99 above 0.5 s"]
     assert latency.verdict([0.1] * 199 + [2.1], [0.6]) == [
         "death to dark: worst above 2 s",
         "hang to dark: more than 0.5 s beyond its limit",
     ]
-    assert "p50 500 ms" in latency.distribution("dark", values)
-    assert sum(int(line.split()[2]) for line in latency.histogram(values).splitlines()) == 100
+    assert "p50 500 ms" in distributions.distribution("dark", values)
+    assert sum(int(line.split()[2]) for line in distributions.histogram(values).splitlines()) == 100
 
 
 def test_what_never_got_dark_counts_as_infinite() -> None:
     hang = Trial("gil", "moving")
     results = [Result(CRASH), Result(hang, dark_s=2.5, limit_s=2.0), Result(hang)]
-    assert latency.deaths(results) == [math.inf]
-    assert latency.hangs(results) == [0.5, math.inf]
+    assert distributions.deaths(results) == [math.inf]
+    assert distributions.hangs(results) == [0.5, math.inf]
 
 
 def test_the_series_has_all_phases_with_light() -> None:

@@ -2,8 +2,8 @@
 
 When it springs the victim says so, waits until the harness has done its part (sent its signals, looked at
 the light) and then does its own: exit, crash, raise or hang. The other end is `tests.kill.harness`.
-A hang would last as long as the engine has promised at that place, which may be minutes; the trap therefore
-promises anew, `HANG_S`, where anything was promised at all.
+A hang would last as long as the engine has promised at that place, which may be minutes; for hangs the trap
+shortens every promise from then on to `HANG_S`, where anything was promised at all.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Trap:
 
     def _spring(self) -> None:
         self.before()
-        self.say("reached", limit=self._promise_anew() if self.trial.kind in HANGS else None)
+        self.say("reached", limit=self._shorten_promises() if self.trial.kind in HANGS else None)
         os.read(self._hear_fd, 1)
         act = _ACTS.get(self.trial.kind)
         self.say("acting", time=time.monotonic())
@@ -68,12 +68,18 @@ class Trap:
             act()
 
 
-    def _promise_anew(self) -> float | None:
-        """Shorten what is promised; the time (monotonic) by which the guardian has to end the process."""
+    def _shorten_promises(self) -> float | None:
+        """The time (monotonic) by which the guardian has to end the process, if nothing beats any more."""
         heart = self.heart
         if heart is None or not math.isfinite(heart._due_s):
             return None
-        heart._promise(min(heart._due_s, time.monotonic() + HANG_S), heart._what)
+        promise = heart._promise
+
+        def promise_less(due_s: float, what: str) -> None:
+            promise(min(due_s, time.monotonic() + HANG_S), what)
+
+        heart._promise = promise_less  # type: ignore[method-assign]  # another thread may hang than the engine's
+        promise_less(heart._due_s, heart._what)
         return heart._due_s + KILL_GRACE_S
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from tests.kill.acknowledged import AcknowledgementLog
 from tests.kill.places import SETTERS, replaced
-
 from tests.kill.trap import TRAP
 from tests.kill.trial import Trial
 

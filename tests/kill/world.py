@@ -1,13 +1,15 @@
-"""The bench that is left behind: one long-lived twin, a bench file for it, and a look at its light."""
+"""The bench that is left behind: one long-lived twin, a bench file for it, a look at its light and locks."""
 
 from __future__ import annotations
 
+import fcntl
 import time
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from labctl.bench.bench import open_bench
 from labctl.bench.twin_client import TwinClient, TwinProcess, start_twin
 from labctl.loading import find_config
 
@@ -32,9 +34,28 @@ class World:
         return self._folder / "bench.yaml"
 
     @property
+    def locks(self) -> Path:
+        """Folder of the locks of its instruments."""
+        return self._folder / "locks"
+
+    def locked(self) -> list[str]:
+        """The locks that somebody holds."""
+        return [file.name for file in self.locks.glob("*.lock") if _is_held(file)]
+
+    @property
     def client(self) -> TwinClient:
         """Its control port, on connections of the harness's own."""
         return self._twin.client
+
+    def warm(self) -> None:
+        """Let there be light once, so that no trial waits for the kernels of the twin to be compiled."""
+        with open_bench(str(self.bench_file), guardian=False) as bench:
+            bench.diode.synchronised(True)
+            bench.excitation.mean_excitons(0.1)
+            bench.diode.enabled(True)
+            bench.mir_gate.open(True)
+            for _ in bench.tagger.stream([1, 2, 4], 0.1, 0.1):
+                pass
 
     def renew(self) -> None:
         """A new twin in the place of one that is not as it was."""
@@ -66,3 +87,12 @@ class World:
         bench = yaml.load(find_config("benches", "sim_dot"))
         bench["twin"] = self._twin.control_address
         yaml.dump(bench, self.bench_file)
+
+
+def _is_held(file: Path) -> bool:
+    with file.open("rb") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

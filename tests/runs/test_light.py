@@ -108,3 +108,14 @@ def test_a_laser_behind_a_shutter_stays_warm(log):
 def test_only_what_is_in_a_scope_is_switched(light, log):
     with pytest.raises(ValueError, match="a is not in emission"):
         light.switch(Source("a", log), True)
+
+
+def test_a_record_that_fails_does_not_keep_anything_on(log):
+    def full(kind, **fields):
+        raise OSError("the disk is full")
+
+    light = Light(full)
+    with light.scope(Source("a", log), Source("b", log)):
+        assert light.darken() == []
+        light.restore()
+    assert log[-2:] == [("b", False), ("a", False)]

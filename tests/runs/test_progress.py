@@ -228,3 +228,18 @@ def test_without_points_none_are_told():
 
 def test_durations_for_people():
     assert time_text(750.4) == "0:12:30"
+
+
+def test_a_viewer_that_fails_is_not_told_anything_more():
+    calls = []
+
+    class Closed(Silent):
+        def say(self, text):
+            calls.append(text)
+            raise OSError("the terminal is gone")
+
+    tracker = Tracker(Closed())
+    tracker.say("one")
+    tracker.say("two")
+    tracker.finish()
+    assert calls == ["one"]

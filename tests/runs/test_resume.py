@@ -160,9 +160,9 @@ def test_what_differs_is_said():
     assert differences(before, dict(before)) == []
     now = {"bench_text": "a\nc", "identities": {"laser": "OBIS 2", "tagger": "TT"}, "git_commit": "2"}
     assert differences(before, now) == [
-        "the bench file has changed",
+        "the bench file changed",
         "the instruments: laser was OBIS 1, is OBIS 2",
-        "the version of labctl: was 1, is 2",
+        "the version of labctl was 1, is 2",
     ]
 
 

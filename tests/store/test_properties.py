@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labctl.store import RunWriter, StoreError, open_run
-from labctl.store.codec import CHUNK, ChannelTable, ChunkCodec, pack, unpack_times
+from labctl.store.codec import CHUNK, ChannelTable, ChunkCodec, pack
 from labctl.timetags.block import Gap, TagBlock
 
 from .helpers import assert_same_blocks, make_block
@@ -90,7 +90,7 @@ def check(run: Any, wanted_blocks: dict[int, list[TagBlock]], wanted_rows: list[
 def test_steps_are_exact_for_any_int64(times: list[int]) -> None:
     array = np.array(times, np.int64)
     tags = pack(array, np.zeros(array.size, np.uint8))
-    np.testing.assert_array_equal(unpack_times(tags.begin_ps, tags.steps, tags.carries), array)
+    np.testing.assert_array_equal(tags.times_ps(), array)
 
 
 def test_chunks_come_back_from_the_filter() -> None:
@@ -102,7 +102,7 @@ def test_chunks_come_back_from_the_filter() -> None:
         tags = pack(times, table.places(channels))
         found = codec.decode(codec.encode(tags))
         assert found.crc() == codec.encode(tags).crc == tags.padded().crc()
-        np.testing.assert_array_equal(unpack_times(found.begin_ps, found.steps, found.carries)[: times.size], times)
+        np.testing.assert_array_equal(found.times_ps()[: times.size], times)
         np.testing.assert_array_equal(table.channels(found.places)[: times.size], channels)
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from pydantic import BaseModel
 
+from labctl.quantities import Seconds
 from labctl.settings import RunSettings
 from labctl.store import RunWriter, open_run, provenance
 from labctl.store.provenance import CodeState, code_states, installed_packages, machine_header, run_metadata
@@ -99,13 +101,15 @@ def test_metadata_of_an_experiment_in_the_users_repository(
     module = ModuleType("mine_for_provenance")
     module.__file__ = str(folder / "mine.py")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    experiment = type("Mine", (), {"__module__": module.__name__})
+    fields = {"dwell": Seconds, "n": int}
+    experiment = type("Mine", (BaseModel,), {"__module__": module.__name__, "__annotations__": fields})
     bench = tmp_path / "b.yaml"
     bench.write_bytes(b"bench: b\r\n")
     labels = RunSettings(operator="me", sample="s", position="p", tags=("cold",))
     found = run_metadata(experiment, bench, labels)
     assert found == {
         "operator": "me", "sample": "s", "position": "p", "tags": ["cold"],
+        "parameter_units": {"dwell": "s"},
         "experiment_file": str(folder / "mine.py"),
         "experiment_text": "class Mine: pass\n",
         "experiment_sha256": hashlib.sha256(b"class Mine: pass\n").hexdigest(),

@@ -15,6 +15,7 @@ import pytest
 
 from labctl.bench.bench import Bench, TwinOptions
 from labctl.runs.execute import Outcome, execute, find_experiment
+from labctl.runs.progress import Silent
 from labctl.store import RunData, open_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,26 +67,17 @@ def run_labctl(folder: Path, *arguments: str) -> CommandResult:
 
 
 @dataclass
-class MidRun:
+class MidRun(Silent):
     """A progress watcher that does something once, when the run has acquired `after_s` of bench time."""
 
     after_s: float
     action: Callable[[], None]
-
-    def start(self, title: str, total_s: float) -> None:
-        pass
 
     def advance(self, seconds: float, rates: dict[str, float]) -> None:
         pending = self.after_s > 0
         self.after_s -= seconds
         if pending and self.after_s <= 1e-9:
             self.action()
-
-    def say(self, text: str) -> None:
-        pass
-
-    def finish(self) -> None:
-        pass
 
 
 @dataclass(frozen=True)
@@ -196,7 +188,7 @@ class HoldLight(Experiment):
         bench.diode.synchronised(True)
         bench.excitation.mean_excitons(0.1)
         bench.mir_field.field(5e8)
-        print("twin", bench.twin.pid, flush=True)
+        print("twin", bench.twin.client.hello()["pid"], flush=True)
         with run.emission(bench.diode, bench.mir_gate):
             for point in run.sweep("points", number=Axis((Linear(0, self.points - 1, self.points),))):
                 print("begin", point.index, flush=True)
@@ -215,11 +207,16 @@ class HoldLight(Experiment):
 '''
 
 
+def furnish(folder: Path) -> Path:
+    """Make it a folder of a user, with a `labctl.toml` and the experiment `hold_light`."""
+    (folder / "labctl.toml").write_text('path = ["."]\n')
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "hold_light.py").write_text(HOLD_LIGHT)
+    return folder
+
+
 @pytest.fixture
 def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory: a folder of a user with a `labctl.toml` and the experiment `hold_light`."""
-    (tmp_path / "labctl.toml").write_text('path = ["."]\n')
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "hold_light.py").write_text(HOLD_LIGHT)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(furnish(tmp_path))
     return tmp_path

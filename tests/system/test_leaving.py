@@ -16,6 +16,7 @@ import pytest
 
 from labctl.bench.bench import Bench, TwinOptions
 from labctl.bench.twin_client import TwinProcess
+from labctl.cli.runs import ABORTED_EXIT_CODE
 from labctl.runs.execute import ExperimentFailed, execute, find_experiment
 from labctl.store import RunData, list_runs, open_run
 from labctl.twin.presence import process_alive
@@ -89,7 +90,7 @@ def test_ctrl_c_stops_after_the_point(user_folder: Path) -> None:
         process.send_signal(signal.SIGINT)
         last = [line for line in process.stdout or () if line.startswith("begin")]
         errors = process.stderr.read() if process.stderr else ""
-        assert process.wait(DEADLINE_S) == 0, errors
+        assert process.wait(DEADLINE_S) == ABORTED_EXIT_CODE, errors
     assert "stopping after this point" in errors and "Traceback" not in errors
     await_gone(pid)
     data = only_run(user_folder)
@@ -107,7 +108,7 @@ def test_ctrl_c_twice_stops_now(user_folder: Path) -> None:
         read_until(process.stderr, "stopping after this point")
         process.send_signal(signal.SIGINT)
         errors = process.stderr.read() if process.stderr else ""
-        assert process.wait(DEADLINE_S) == 0, errors
+        assert process.wait(DEADLINE_S) == ABORTED_EXIT_CODE, errors
     assert "stopping now" in errors and "Traceback" not in errors
     await_gone(pid)
     data = only_run(user_folder)

@@ -9,6 +9,7 @@ from labctl.bench.bench import Bench, TwinOptions
 from labctl.instruments.base import SafeReport
 from labctl.runs.execute import NotSafe, execute, find_experiment
 from labctl.store import list_runs, open_run
+from tests.system.conftest import MidRun
 
 
 def test_an_instrument_that_breaks_its_promise(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -35,19 +36,10 @@ def test_an_instrument_that_breaks_its_promise(tmp_path: Path, caplog: pytest.Lo
 def test_a_twin_that_dies_leaves_a_complete_file(tmp_path: Path) -> None:
     opened: list[Bench] = []
 
-    class KillAtOnce:
-        """Ends the twin as soon as the first tags have come."""
-
-        def start(self, title: str, total_s: float) -> None: ...
-
-        def advance(self, seconds: float, rates: dict[str, float]) -> None:
-            twin = opened[0].twin
-            assert twin is not None
-            twin.client.shutdown()
-
-        def say(self, text: str) -> None: ...
-
-        def finish(self) -> None: ...
+    def kill() -> None:
+        twin = opened[0].twin
+        assert twin is not None
+        twin.client.shutdown()
 
     experiment = find_experiment("hbt").model_validate({"duration": 1.0, "dark_time": 5.0})
     with pytest.raises(Exception, match=r"NOT SAFE|twin|connection"):
@@ -57,7 +49,7 @@ def test_a_twin_that_dies_leaves_a_complete_file(tmp_path: Path) -> None:
             root=tmp_path,
             twin=TwinOptions(seed=1),
             on_open=opened.append,
-            progress=KillAtOnce(),
+            progress=MidRun(0.5, kill),
         )
     data = open_run(list_runs(tmp_path)[0].path)
     assert data.status == "fail" and data.path.name == "run.h5"

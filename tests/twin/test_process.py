@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,22 @@ from typing import Any
 import pytest
 
 from labctl.bench import twin_client
-from labctl.bench.twin_client import TwinError, TwinProcess, start_twin
+from labctl.bench.twin_client import TwinClient, TwinError, TwinProcess, start_twin
 from labctl.twin.__main__ import main
 from labctl.twin.presence import process_alive
-from labctl.twin.process import Bench, load_sim
-from tests.twin.conftest import DEADLINE_S, Wire
+from labctl.twin.process import WATCH_S, Bench, load_sim
+from tests.twin.conftest import DEADLINE_S, Wire, eventually
 from tests.twin.fake_twin import S, Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE = "tests.twin.fake_twin"
+STARTER = f"""
+import sys
+from labctl.bench.twin_client import start_twin
+twin = start_twin(sys.argv[1], search_path=[{str(ROOT)!r}], companions=[int(sys.argv[2])], module={FAKE!r})
+print(twin.control_address, twin.pid, flush=True)
+input()
+"""
 
 
 @pytest.fixture
@@ -99,6 +107,26 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
             assert f"the process {parent.pid}" in twin.stderr.read()
             assert twin.stdout.read() == "", "stdout carries the ready line and nothing else"
     assert not process_alive(parent.pid)
+
+
+def test_it_stays_for_a_companion_and_for_who_is_connected(tmp_path: Path) -> None:
+    (tmp_path / "fake.yaml").touch()
+    companion = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER, str(tmp_path / "fake.yaml"), str(companion.pid)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    with companion, starter:
+        assert starter.stdout is not None
+        control, pid = starter.stdout.readline().split()
+        starter.kill()
+        starter.wait(DEADLINE_S)
+        with TwinClient(control) as client:
+            companion.kill()
+            companion.wait(DEADLINE_S)
+            threading.Event().wait(3 * WATCH_S)  # it had the time to see that both are gone
+            assert client.hello()["pid"] == int(pid)
+        eventually(lambda: not process_alive(int(pid)))
 
 
 def test_a_twin_that_cannot_start_gives_its_reason_and_no_more(tmp_path: Path) -> None:
