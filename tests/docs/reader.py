@@ -71,6 +71,18 @@ class Lab:
         assert process.returncode == 0, f"{shlex.join(command)}\n{printed}\n{complaints}"
         return printed
 
+    def check_examples(self, blocks: list[Block]) -> list[str]:
+        """Run ruff and mypy on the Python files that a page shows, and return their names."""
+        files = [path for block in blocks if (path := block.remark("file")) and path.endswith(".py")]
+        settings = str(CHECKOUT / "pyproject.toml")
+        self.run(sys.executable, "-m", "ruff", "check", "--config", settings, *files)
+        self.run(
+            sys.executable, "-m", "mypy", "--config-file", settings,
+            "--cache-dir", str(CHECKOUT / ".mypy_cache"),
+            "--follow-imports=silent", "--explicit-package-bases", *files,
+        )  # fmt: skip
+        return files
+
     def work_through(self, page: str, blocks: list[Block]) -> None:
         """Run what a page shows, and see that it prints what the page says."""
         printed = ""
