@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from .codec import CHANNEL_FILTER, CHUNK, STEP_FILTER, ChannelTable, EncodedChunk, PackedTags
+from .disk import read_hdf5
 from .errors import StoreError
 from .tags import Tags
 
@@ -102,6 +103,6 @@ class ChunkGroup:
 def open_tag_file(path: Path) -> Any:
     """A run file or sealed tag file, to read. Raises StoreError when it is missing or broken."""
     try:
-        return h5py.File(path, "r")
+        return read_hdf5(path)
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error}); it belongs to the run, put it back") from error

@@ -115,4 +115,15 @@ def new_hdf5(path: Path) -> Any:
     """An HDF5 file to write, readable by HDF5 1.10 and later; an existing one is replaced."""
     import h5py  # here, so that who only looks through folders does not wait for it
 
-    return h5py.File(path, "w", libver=("earliest", "v110"))
+    return h5py.File(path, "w", libver=("earliest", "v110"), locking=False)
+
+
+def read_hdf5(path: Path) -> Any:
+    """An HDF5 file to read. Raises OSError when it is missing or broken.
+
+    HDF5 is told not to lock: a run file has one writer, who holds the folder's lock, and never changes under
+    its own name; and a lock would stay with a child process that is being started at this moment.
+    """
+    import h5py
+
+    return h5py.File(path, "r", locking=False)

@@ -15,6 +15,7 @@ from labctl.timetags.block import Gap
 
 from .chunkfile import TAGS_GROUP, ChunkGroup, open_tag_file
 from .contents import Acquisition, AuditEntry, Monitor, RunContents, SweepTable
+from .disk import read_hdf5
 from .errors import StoreError
 from .nexus import ACQUISITION_COLUMNS, BLOCK_COLUMNS, GAP_COLUMNS
 from .records import to_json
@@ -25,7 +26,7 @@ from .tags import BlockTable
 def load_run(path: Path) -> RunContents:
     """Everything but the tags. Raises StoreError when it is not a run file."""
     try:
-        with h5py.File(path, "r") as file:
+        with read_hdf5(path) as file:
             return _load_entry(file["entry"])
     except (OSError, KeyError) as error:
         raise StoreError(f"{path}: not a complete run file ({error})") from error

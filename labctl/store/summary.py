@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .disk import read_hdf5
 from .errors import StoreError
 from .folder import JOURNAL, RUN_FILE, is_locked
 from .labels import Labels, read_labels
@@ -65,9 +66,7 @@ def summarise(root: Path, name: str) -> RunSummary:
 def _summarise_run(folder: Path, name: str) -> RunSummary:
     if (folder / JOURNAL).exists():
         return _of_header(name, _first_record(folder), "running" if is_locked(folder) else "crashed")
-    import h5py
-
-    with h5py.File(folder / RUN_FILE, "r") as file:
+    with read_hdf5(folder / RUN_FILE) as file:
         return _of_file(name, file["entry"])
 
 
