@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.timetags.block import TagBlock
-from labctl.timetags.stream import Accumulator, Stretch, Watermark, select, whole_ps
+from labctl.timetags.stream import Stretch, Watermark, select, whole_ps
 
 
 class Counts:
@@ -162,22 +162,3 @@ class SyncedTrace:
         self._begins.append(begins[kept])
         self.skipped += int(np.count_nonzero(~kept))
         self._begin, self._since_begin = int(syncs[-1]), int(photons.size - before[-1])
-
-
-class Pipeline:
-    """Feeds each block to many accumulators."""
-
-    def __init__(self, *accumulators: Accumulator) -> None:
-        self.accumulators = accumulators
-        self._watermark = Watermark()
-
-    @property
-    def live_time_ps(self) -> int:
-        """Time seen so far without gaps, in ps."""
-        return self._watermark.live_time_ps
-
-    def update(self, block: TagBlock) -> None:
-        """Take the next block; ValueError, with none fed, when it overlaps, goes back or has a new epoch."""
-        self._watermark.accept(block)
-        for accumulator in self.accumulators:
-            accumulator.update(block)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 _State = TypeVar("_State")
 _PATIENCE_S = 1e-3
@@ -35,15 +36,29 @@ class Handover(Generic[_State]):
             while self._requests:
                 self._requests.popleft().put(self._copy())
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Handover[_State]:
+        # a copy of the owner serves nobody's requests
+        return Handover(deepcopy(self._copy, memo))
+
+    @contextmanager
+    def _spoilt_by_a_change(self, before: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            # what is copied while it changes may be in no state to be copied
+            if self._changes == before:
+                raise
+
     def take(self) -> _State:
         """A copy of the state as it was before or after a change, never in the middle of one."""
         request: SimpleQueue[_State] = SimpleQueue()
         while True:
             before = self._changes
             if before % 2 == 0:
-                copy = self._copy()
-                if self._changes == before:
-                    return copy
+                with self._spoilt_by_a_change(before):
+                    copy = self._copy()
+                    if self._changes == before:
+                        return copy
             if request not in self._requests:
                 self._requests.append(request)
             try:
