@@ -10,6 +10,8 @@ from labctl.timetags.correlation import Correlation, CorrelationSnapshot, correl
 from labctl.timetags.counting import Counts, IntensityTrace, SyncedTrace
 from labctl.timetags.g2 import G2
 from labctl.timetags.headers import TagFileError
+from labctl.timetags.log_correlation import LogCorrelation, log_edges
+from labctl.timetags.multi_tau import MultiTau
 from labctl.timetags.pipeline import Pipeline
 from labctl.timetags.pulsed import DecayHistogram, PulsedCorrelation, PulsePairs
 from labctl.timetags.raster import Raster
@@ -34,6 +36,8 @@ __all__ = [
     "Gate",
     "Heralded",
     "IntensityTrace",
+    "LogCorrelation",
+    "MultiTau",
     "Pipeline",
     "PulsePairs",
     "PulsedCorrelation",
@@ -48,5 +52,6 @@ __all__ = [
     "audit",
     "correlate",
     "correlate_reference",
+    "log_edges",
     "read_tags",
 ]

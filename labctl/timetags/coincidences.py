@@ -8,8 +8,8 @@ import numpy as np
 
 from labctl.timetags.block import TagBlock
 from labctl.timetags.merge_kernels import count_groups
+from labctl.timetags.selecting import Selector
 from labctl.timetags.stream import Watermark, whole_ps
-from labctl.timetags.virtual import positions
 
 _MOST_CHANNELS = 20
 
@@ -22,8 +22,9 @@ class Coincidences:
     """
 
     def __init__(self, channels: Sequence[int], window_ps: int) -> None:
-        self.channels = tuple(sorted({int(channel) for channel in channels}))
-        if not 1 <= len(self.channels) <= _MOST_CHANNELS:
+        self._selector = Selector(channels)
+        self.channels = self._selector.channels
+        if len(self.channels) > _MOST_CHANNELS:
             raise ValueError(f"need 1 to {_MOST_CHANNELS} channels, got {len(self.channels)}")
         self._window = whole_ps("window_ps", window_ps)
         self._counts = np.zeros(1 << len(self.channels), np.int64)
@@ -58,9 +59,9 @@ class Coincidences:
         for stretch in self._watermark.accept(block):
             if not stretch.continues:
                 self._close()
-            index = positions(stretch.channels, self.channels)
+            times, index = self._selector.select(stretch.times_ps, stretch.channels)
             self._begin, self._pattern = count_groups(
-                stretch.times_ps, index, self._window, self._begin, self._pattern, self._counts
+                times, index, self._window, self._begin, self._pattern, self._counts
             )
             if self._pattern and stretch.end_ps > self._begin + self._window:
                 self._close()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.timetags.block import TagBlock
-from labctl.timetags.g2 import G2, Overlap, normalise, renewal_pairs
+from labctl.timetags.g2 import G2, Overlap, edge_noise, normalise, renewal_pairs
 from labctl.timetags.pair_kernels import is_ascending
 from labctl.timetags.pairs import PairCounts, PairHistogram
 from labctl.timetags.snapshot import Handover
@@ -105,7 +105,8 @@ class CorrelationSnapshot:
             after = self.lag_edges_ps[self.overlap_s.size // 2 :]
             shape = renewal_pairs(after, rate, dead_time_ps) / (rate * np.diff(after) * 1e-12)
             expected = expected * np.concatenate([shape[::-1], shape])
-        return normalise(self.lag_edges_ps, counts, expected, self._excess(a, b))
+        noise = edge_noise(self.overlap_s / live_s if live_s > 0 else self.overlap_s, n_a, n_b)
+        return normalise(self.lag_edges_ps, counts, expected, np.hypot(self._excess(a, b), noise))
 
     def _excess(self, a: int, b: int) -> NDArray[np.float64]:
         n = len(self.channels)

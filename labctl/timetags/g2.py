@@ -79,6 +79,18 @@ def normalise(
     )
 
 
+def edge_noise(seen: NDArray[np.float64], n_a: int, n_b: int) -> NDArray[np.float64]:
+    """Relative standard error of g2 because some tags lie too near the ends of a stretch to find a partner.
+
+    seen: float64[n], part of the live time in which a pair at that lag could be recorded. The expectation
+    takes the mean number of such tags; how many there were fluctuates (the variance of a binomial share).
+    """
+    if n_a == 0 or n_b == 0:
+        return np.zeros(seen.shape)
+    lost = np.clip(1.0 - seen, 0.0, 1.0)
+    return np.sqrt(lost / np.maximum(seen, 1e-12) * (1.0 / n_a + 1.0 / n_b))
+
+
 def renewal_pairs(edges_ps: NDArray[np.int64], rate_hz: float, dead_time_ps: int) -> NDArray[np.float64]:
     """Mean number of later tags per tag in each lag bin [edge, next edge), for a detector with a dead time.
 

@@ -5,6 +5,8 @@ Indices are cast to unsigned where the loop is hot: it spares the compiler the c
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -33,3 +35,11 @@ def count_pulse_pairs(
                 counts[lags + difference] += 1
             if on_a[i] and on_b[j]:
                 counts[lags - difference] += 1
+
+
+@njit(cache=True, nogil=True)
+def count_in_bins(times: NDArray[np.int64], begin: int, width: int, counts: NDArray[Any]) -> None:
+    """Add each time, which must lie in the bins, to its bin of `width` from `begin` on."""
+    upper = np.uint64(width)
+    for i in range(times.size):
+        counts[np.uint64(times[i] - begin) // upper] += 1

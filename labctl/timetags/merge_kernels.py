@@ -39,13 +39,11 @@ def find_coincidences(
 ) -> int:
     """Times at which the last missing channel of a coincidence arrives; returns how many there are.
 
-    index: position of each tag's channel in `latest`, -1 for others. latest, seen: time of each channel's
-    last unused tag, and whether it has one; both go on from call to call. found: int64[n].
+    index: position of each tag's channel in `latest`. latest, seen: time of each channel's last unused tag,
+    and whether it has one; both go on from call to call. found: int64[n].
     """
     number = 0
     for i in range(times.size):
-        if index[i] < 0:
-            continue
         latest[index[i]], seen[index[i]] = times[i], True
         complete = True
         for k in range(seen.size):
@@ -69,11 +67,9 @@ def count_groups(
     """Count groups of tags by the set of channels in them; returns begin and pattern of the open group.
 
     A group begins with the first tag after the last group and takes all tags up to `window` after it.
-    pattern: bit k for the channel of index k, 0 when no group is open. index: -1 for tags left out.
+    pattern: bit k for the channel of index k, 0 when no group is open.
     """
     for i in range(times.size):
-        if index[i] < 0:
-            continue
         if pattern and times[i] - begin > window:
             counts[pattern] += 1
             pattern = 0

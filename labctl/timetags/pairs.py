@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.timetags.pair_kernels import SHIFT, feed_pairs
+from labctl.timetags.selecting import Selector
 from labctl.timetags.stream import whole_ps
 
 _ROOM = 1 << 14
-_MAX_SPAN = 1 << 16
 _MAX_WINDOW_PS = 1 << 62
 _MAX_CELLS = (1 << 31) - 1
 
@@ -64,18 +64,16 @@ class PairHistogram:
             raise ValueError(f"window_ps ({window_ps}) must not exceed {_MAX_WINDOW_PS} ps")
         if self.window_ps % self.bin_ps:
             raise ValueError(f"window_ps ({window_ps}) must be a multiple of bin_ps ({bin_ps})")
-        self.channels = tuple(sorted({int(channel) for channel in channels}))
-        if not self.channels:
-            raise ValueError("need at least one channel to correlate")
         self.half_bins = self.window_ps // self.bin_ps
         self._per_pair = 2 * self.half_bins + 1
+        self._selector = Selector(channels, self._per_pair)
+        self.channels = self._selector.channels
         n_cells = len(self.channels) ** 2 * self._per_pair
         if n_cells >= _MAX_CELLS:
             raise ValueError(
                 f"{len(self.channels)} channels with {2 * self.half_bins} bins per pair are too many to hold "
                 "in memory: use fewer channels or wider bins"
             )
-        self._lookup = channel_codes(self.channels, self._per_pair)
         self._cells = np.zeros(n_cells + 1, np.int64)  # the last takes what the kernel does not count
         self._singles = np.zeros(len(self.channels), np.int64)
         self._times, self._codes, self._stop = np.zeros(_ROOM, np.int64), np.zeros(_ROOM, np.int32), 1
@@ -94,8 +92,8 @@ class PairHistogram:
         self._times, self._codes, self._stop = feed_pairs(
             times_ps,
             channels,
-            self._lookup,
-            self.channels[0],
+            self._selector.lookup,
+            self._selector.lowest,
             self.window_ps,
             self.bin_ps,
             multiplier(self.window_ps, self.bin_ps),
@@ -124,16 +122,3 @@ def multiplier(window_ps: int, bin_ps: int) -> int:
     """Factor m so that (d * m) >> SHIFT is d // bin_ps for all 0 <= d <= window_ps; 0: there is none."""
     exact = window_ps * bin_ps < 1 << SHIFT and window_ps // bin_ps < 1 << 20
     return (1 << SHIFT) // bin_ps + 1 if exact else 0
-
-
-def channel_codes(channels: Sequence[int], factor: int) -> NDArray[np.int32]:
-    """Lookup table of `append_selected`: position of each channel times `factor`, -1 for all others.
-
-    channels ascend. ValueError when they lie further apart than a table can be long.
-    """
-    span = channels[-1] - channels[0] + 1
-    if span > _MAX_SPAN:
-        raise ValueError(f"channel numbers {channels[0]} and {channels[-1]} lie too far apart")
-    lookup = np.full(span + 1, -1, np.int32)
-    lookup[np.array(channels) - channels[0]] = factor * np.arange(len(channels))
-    return lookup

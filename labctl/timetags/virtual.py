@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from labctl.timetags.block import TagBlock
 from labctl.timetags.merge_kernels import find_coincidences, merge_sorted
+from labctl.timetags.selecting import Selector
 from labctl.timetags.stream import Watermark, whole_ps
 
 
@@ -35,13 +36,13 @@ class Coincident:
     """
 
     def __init__(self, channels: Sequence[int], window_ps: int, new: int) -> None:
-        self._channels = tuple(sorted({int(channel) for channel in channels}))
-        if len(self._channels) < 2:
-            raise ValueError(f"a coincidence needs at least two channels, got {list(self._channels)}")
+        self._selector = Selector(channels)
+        n = len(self._selector.channels)
+        if n < 2:
+            raise ValueError(f"a coincidence needs at least two channels, got {list(channels)}")
         self._window, self._new = whole_ps("window_ps", window_ps), int(new)
         self._watermark = Watermark()
-        self._latest = np.zeros(len(self._channels), np.int64)
-        self._seen = np.zeros(len(self._channels), np.bool_)
+        self._latest, self._seen = np.zeros(n, np.int64), np.zeros(n, np.bool_)
 
     def process(self, block: TagBlock) -> TagBlock:
         """The block with the coincidences that were completed in it."""
@@ -49,21 +50,11 @@ class Coincident:
         for stretch in self._watermark.accept(block):
             if not stretch.continues:
                 self._seen[:] = False
-            index = positions(stretch.channels, self._channels)
-            times = np.empty(index.size, np.int64)
-            number = find_coincidences(
-                stretch.times_ps, index, self._window, self._latest, self._seen, times
-            )
-            found.append(times[:number])
+            times, index = self._selector.select(stretch.times_ps, stretch.channels)
+            completed = np.empty(index.size, np.int64)
+            number = find_coincidences(times, index, self._window, self._latest, self._seen, completed)
+            found.append(completed[:number])
         return _with(block, np.concatenate([np.empty(0, np.int64), *found]), self._new)
-
-
-def positions(channels: NDArray[np.int32], known: Sequence[int]) -> NDArray[np.int32]:
-    """int32[n]: position of each channel in `known`, -1 for channels that are not there."""
-    index = np.full(channels.shape, -1, np.int32)
-    for position, channel in enumerate(known):
-        index[channels == channel] = position
-    return index
 
 
 def _with(block: TagBlock, times: NDArray[np.int64], new: int) -> TagBlock:
