@@ -43,3 +43,15 @@ def count_in_bins(times: NDArray[np.int64], begin: int, width: int, counts: NDAr
     upper = np.uint64(width)
     for i in range(times.size):
         counts[np.uint64(times[i] - begin) // upper] += 1
+
+
+@njit(cache=True, nogil=True)
+def positions_after(sorted_times: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of the sorted times are at or before each of `times`, which ascend too: int64[n]."""
+    positions = np.empty(times.size, np.int64)
+    position = 0
+    for i in range(times.size):
+        while position < sorted_times.size and sorted_times[position] <= times[i]:
+            position += 1
+        positions[i] = position
+    return positions

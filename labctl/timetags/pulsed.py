@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.timetags.block import TagBlock
-from labctl.timetags.kernels import count_pulse_pairs
+from labctl.timetags.kernels import count_pulse_pairs, positions_after
+from labctl.timetags.selecting import Selector
 from labctl.timetags.stream import Stretch, Watermark, whole_ps
 
 
@@ -35,8 +36,9 @@ class PulseAssigner:
     """
 
     def __init__(self, channels: Sequence[int], sync: int, period_ps: int, sync_follows: bool) -> None:
-        self._channels = np.unique(np.array(channels, np.int32))
-        self._sync, self._follows = int(sync), sync_follows
+        self._selector, self._follows = Selector((*channels, sync)), sync_follows
+        self._sync_code = self._selector.channels.index(int(sync))
+        self._numbers = np.array(self._selector.channels, np.int32)
         self.period_ps = whole_ps("period_ps", period_ps)
         if sync in channels:
             raise ValueError(f"channel {sync} cannot be both sync and photon channel")
@@ -51,12 +53,14 @@ class PulseAssigner:
             self.unassigned += self._waiting_times.size
             self._waiting_times, self._waiting_channels = np.empty(0, np.int64), np.empty(0, np.int32)
             self._last_sync = np.empty(0, np.int64)
-        photon = np.isin(stretch.channels, self._channels)
-        times = np.concatenate([self._waiting_times, stretch.times_ps[photon]])
-        channels = np.concatenate([self._waiting_channels, stretch.channels[photon]])
-        syncs = np.concatenate([self._last_sync, stretch.times_ps[stretch.channels == self._sync]])
+        all_times, codes = self._selector.select(stretch.times_ps, stretch.channels)
+        is_sync = codes == self._sync_code
+        photon = ~is_sync
+        times = np.concatenate([self._waiting_times, all_times[photon]])
+        channels = np.concatenate([self._waiting_channels, self._numbers[codes[photon]]])
+        syncs = np.concatenate([self._last_sync, all_times[is_sync]])
         self._last_sync = syncs[-1:]
-        position = np.searchsorted(syncs, times, side="right")
+        position = positions_after(syncs, times)
         if not self._follows:
             return self._assigned(times, channels, syncs, position - 1, position > 0)
         found = position < syncs.size
