@@ -26,8 +26,8 @@ def test_equals_the_definition_however_cut(streams):
 
 
 def test_its_bias_and_its_cure():
-    # 5 Mcps of stops over 400 ns: the histogram falls by exp(-2), the correlation does not. 40 bins with 340 to
-    # 2500 counts, false alarm about 1e-3: 4.3 sigma
+    # 5 Mcps of stops over 400 ns: the histogram falls by exp(-2), the correlation does not. 40 bins with
+    # 340 to 2500 counts, false alarm about 1e-3: 4.3 sigma
     rng = np.random.default_rng(4)
     duration = 50_000_000_000
     times = np.sort(rng.integers(0, duration, rng.poisson(10e6 * 0.05)))
