@@ -118,3 +118,28 @@ def add_products(
         for i in range(late.size):
             total += np.int64(early[i]) * np.int64(late[i])
         sums[k] += total
+
+
+@njit(cache=True, nogil=True)
+def count_code_in_bins(
+    times: NDArray[np.int64],
+    codes: NDArray[np.int32],
+    code: int,
+    begin: int,
+    width: int,
+    counts: NDArray[np.int32],
+) -> None:
+    """Add the times with this code, which must lie in the bins, to their bins of `width` from `begin` on."""
+    upper = _U(width)
+    for i in range(times.size):
+        counts[_U(times[i] - begin) // upper] += np.int32(codes[i] == code)
+
+
+@njit(cache=True, nogil=True)
+def join_bins(bins: NDArray[np.int32], number: int) -> NDArray[np.int32]:
+    """int32[rows, number]: neighbouring bins of each row added in pairs."""
+    joined = np.empty((bins.shape[0], number), np.int32)
+    for row in range(bins.shape[0]):
+        for i in range(number):
+            joined[row, i] = bins[row, 2 * i] + bins[row, 2 * i + 1]
+    return joined

@@ -5,7 +5,7 @@ of k bins therefore collects true lags from k - 1 to k + 1 bin widths with trian
 averaged over that triangle. Where this matters use `LogCorrelation`.
 
 Narrow bins are nearly all empty and are scanned tag by tag; wide ones are multiplied array by array. Both
-give the same integers.
+give the same integers; from which width on bins count as wide is chosen anew behind every gap, by the rate.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from labctl.timetags.block import TagBlock
 from labctl.timetags.g2 import G2, edge_noise, normalise
-from labctl.timetags.kernels import count_in_bins
-from labctl.timetags.log_kernels import add_products
+from labctl.timetags.log_kernels import add_products, count_code_in_bins, join_bins
 from labctl.timetags.pair_kernels import scan_pairs
 from labctl.timetags.pairs import multiplier
 from labctl.timetags.selecting import Selector
 from labctl.timetags.stream import Watermark, whole_ps
 
-_DENSE_FROM_PS = 256_000
+_TAGS_PER_BIN = 0.25  # about where an array of bins becomes quicker than a walk through the tags
+_DENSE_WIDTHS_PS = (16_000, 1_000_000)  # bounds: memory and time with hardly any light, and with much
 _PIECE_BINS = 1 << 18
 _PIECE_TAGS = 1 << 16
 
@@ -53,13 +53,13 @@ class MultiTau:
         self._selector = Selector((a, b))
         n_channels = len(self._selector.channels)
         self._a, self._b = (self._selector.channels.index(channel) for channel in (a, b))
-        n_sparse = sum(self._bin_ps << level < _DENSE_FROM_PS for level in range(n_levels))
-        self._sparse = _SparseLevels(n_sparse, n_channels, self._bin_ps, lags_per_level)
-        self._dense = _DenseLevels(n_sparse, n_levels, self._bin_ps, lags_per_level)
+        self._shape = (n_levels, n_channels)
         self._watermark = Watermark()
+        self._closed: NDArray[np.int64] = np.zeros(self.lags_ps.size, np.int64)
         self._closed_ps = np.zeros(self.lags_ps.size)
         self._open_ps = 0
         self.singles: tuple[int, int] = (0, 0)
+        self._begin(0, _DENSE_WIDTHS_PS[0])
 
     @property
     def live_time_ps(self) -> int:
@@ -69,8 +69,11 @@ class MultiTau:
     @property
     def counts(self) -> NDArray[np.int64]:
         """int64[m]: pairs at each lag."""
-        levels = [*self._sparse.counts(self._a, self._b), *self._dense.counts(self._own_pairs())]
-        return np.concatenate([counts[self._lowest(level) :] for level, counts in enumerate(levels)])
+        own_pairs = self._own if self._a == self._b else 0
+        levels = [*self._sparse.counts(self._a, self._b), *self._dense.counts(own_pairs)]
+        return self._closed + np.concatenate(
+            [counts[self._lowest(level) :] for level, counts in enumerate(levels)]
+        )
 
     def g2(self) -> G2:
         """Normalised correlation, smoothed over neighbouring bins; edges lie half-way between the lags."""
@@ -86,32 +89,44 @@ class MultiTau:
     def update(self, block: TagBlock) -> None:
         """Take the next block; ValueError when it overlaps, goes back or changes the epoch."""
         for stretch in self._watermark.accept(block):
-            begin, end = (t - self._origin for t in (stretch.begin_ps, stretch.end_ps))
-            if not stretch.continues:
-                self._closed_ps += self._overlap()
-                self._open_ps = 0
-                self._sparse.restart()
-                self._dense.restart(begin)
-            self._open_ps += end - begin
             times, index = self._selector.select(stretch.times_ps, stretch.channels)
             times -= self._origin
-            a, b = times[index == self._a], times[index == self._b]
-            self.singles = (self.singles[0] + a.size, self.singles[1] + b.size)
+            begin, end = (t - self._origin for t in (stretch.begin_ps, stretch.end_ps))
+            if not stretch.continues:
+                self._closed = self.counts
+                self._closed_ps += self._overlap()
+                self._begin(begin, dense_from(times.size, end - begin))
+            self._open_ps += end - begin
+            n_a, n_b = int(np.count_nonzero(index == self._a)), int(np.count_nonzero(index == self._b))
+            self._own += n_a
+            self.singles = (self.singles[0] + n_a, self.singles[1] + n_b)
             self._sparse.feed(times, index)
-            self._dense.feed(a, b, end)
+            self._dense.feed(times, index, end)
+
+    def _begin(self, begin: int, dense_from_ps: int) -> None:
+        """Begin a stretch: from here on nothing pairs with what was before."""
+        n_levels, n_channels = self._shape
+        n_sparse = sum(self._bin_ps << level < dense_from_ps for level in range(n_levels))
+        self._sparse = _SparseLevels(n_sparse, n_channels, self._bin_ps, self._n_lags)
+        self._dense = _DenseLevels(n_sparse, n_levels, self._bin_ps, self._n_lags, (self._a, self._b), begin)
+        self._own = 0
+        self._open_ps = 0
 
     @property
     def _origin(self) -> int:
         return self._watermark.begin_ps or 0
-
-    def _own_pairs(self) -> int:
-        return self.singles[0] if self._a == self._b else 0
 
     def _lowest(self, level: int) -> int:
         return self._n_lags // 2 if level else 0
 
     def _overlap(self) -> NDArray[np.float64]:
         return np.maximum(self._open_ps - self.lags_ps, 0.0)
+
+
+def dense_from(n_tags: int, duration_ps: int) -> int:
+    """Width in ps from which on bins are worth an array, at the rate of so many tags in that time."""
+    narrowest, widest = _DENSE_WIDTHS_PS
+    return int(min(max(_TAGS_PER_BIN * duration_ps / max(n_tags, 1), narrowest), widest))
 
 
 class _SparseLevels:
@@ -122,10 +137,6 @@ class _SparseLevels:
         # whole bins are distances on edges: every other cell of the kernel stays empty
         self._per_pair = 2 * n_lags - 1
         self._cells = np.zeros((n_levels, n_channels**2 * self._per_pair + 1), np.int64)
-        self.restart()
-
-    def restart(self) -> None:
-        """Form no pair across this point."""
         self._bins, self._codes = np.zeros(1, np.int64), np.zeros(1, np.int32)  # place 0 is a guard
 
     def feed(self, times: NDArray[np.int64], index: NDArray[np.int32]) -> None:
@@ -163,29 +174,26 @@ class _SparseLevels:
 
 
 class _DenseLevels:
-    """Levels whose bins hold tags more often than not: arrays of counts are multiplied."""
+    """Levels whose bins hold a tag more often than not: arrays of counts are multiplied."""
 
-    def __init__(self, first_level: int, n_levels: int, bin_ps: int, n_lags: int) -> None:
+    def __init__(
+        self, first_level: int, n_levels: int, bin_ps: int, n_lags: int, channels: tuple[int, int], begin: int
+    ) -> None:
         self._first_level = first_level
         self._width = bin_ps << first_level
-        self._levels = [
-            _DenseLevel(n_lags, n_lags // 2 if level else 0) for level in range(first_level, n_levels)
-        ]
-        self._times: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * 2
-        self._next_bin = 0
-
-    def restart(self, begin: int) -> None:
-        """Form no pair across this point; time goes on at `begin` (ps from the origin of the bins)."""
-        self._flush()
+        self._channels = channels
+        self._times, self._index = np.empty(0, np.int64), np.empty(0, np.int32)
         self._next_bin = begin // self._width
-        for level, state in enumerate(self._levels):
-            state.restart(self._next_bin >> level)
+        self._levels = [
+            _DenseLevel(n_lags, n_lags // 2 if level else 0, self._next_bin >> level - first_level)
+            for level in range(first_level, n_levels)
+        ]
 
-    def feed(self, a: NDArray[np.int64], b: NDArray[np.int64], end: int) -> None:
+    def feed(self, times: NDArray[np.int64], index: NDArray[np.int32], end: int) -> None:
         """Add tags up to `end`; bins that are over then are multiplied."""
         if not self._levels:
             return
-        self._times = [np.concatenate([held, new]) for held, new in zip(self._times, (a, b), strict=True)]
+        self._times, self._index = np.append(self._times, times), np.append(self._index, index)
         while self._next_bin < end // self._width:
             self._push(min(self._next_bin + _PIECE_BINS, end // self._width))
 
@@ -198,63 +206,48 @@ class _DenseLevels:
         return found
 
     def finished(self) -> list[_DenseLevel]:
-        """The levels after no more tags."""
-        self._flush()
+        """The levels after no more tags: the bin that is not over counts, and the odd ones on each level."""
+        if not self._levels:
+            return []
+        self._push(self._next_bin + 1)
+        bins = np.empty((2, 0), np.int32)
+        for level in self._levels:
+            bins = level.finish(bins)
         return self._levels
 
     def _push(self, end_bin: int) -> None:
         """Multiply the bins up to end_bin."""
-        rows = []
-        for k, times in enumerate(self._times):
-            cut = int(np.searchsorted(times, end_bin * self._width))
-            row = np.zeros(end_bin - self._next_bin, np.int32)
-            count_in_bins(times[:cut], self._next_bin * self._width, self._width, row)
-            rows.append(row)
-            self._times[k] = times[cut:]
-        a, b = rows
+        cut = int(np.searchsorted(self._times, end_bin * self._width))
+        bins = np.zeros((2, end_bin - self._next_bin), np.int32)
+        for row, code in zip(bins, self._channels, strict=True):
+            begin = self._next_bin * self._width
+            count_code_in_bins(self._times[:cut], self._index[:cut], code, begin, self._width, row)
+        self._times, self._index, self._next_bin = self._times[cut:], self._index[cut:], end_bin
         for level in self._levels:
-            a, b = level.push(a, b)
-        self._next_bin = end_bin
-
-    def _flush(self) -> None:
-        """Multiply what is there: the bin that is not over, and the odd ones left on each level."""
-        if not self._levels:
-            return
-        self._push(self._next_bin + 1)
-        a = b = np.empty(0, np.int32)
-        for level in self._levels:
-            a, b = level.push(a, b)
-            a, b = np.concatenate([a, level.odd[0]]), np.concatenate([b, level.odd[1]])
-            level.odd = (level.odd[0][:0], level.odd[1][:0])
+            bins = level.push(bins)
 
 
 class _DenseLevel:
-    """Counts in consecutive bins of one width, the newest of them kept for the lags to come."""
+    """Counts of both channels in consecutive bins, the newest of them kept for the lags to come."""
 
-    def __init__(self, n_lags: int, lowest: int) -> None:
+    def __init__(self, n_lags: int, lowest: int, next_bin: int) -> None:
         self._n_lags, self._lowest = n_lags, lowest
         self.sums: NDArray[np.int64] = np.zeros(n_lags, np.int64)
-        self.restart(0)
+        # bins of twice the width begin with an even one
+        self._odd = next_bin % 2
+        self._recent = np.zeros((2, self._odd), np.int32)
 
-    def restart(self, next_bin: int) -> None:
-        """Forget the bins so far; the next one has this number."""
-        self._recent = (np.empty(0, np.int32), np.empty(0, np.int32))
-        missing = np.zeros(next_bin % 2, np.int32)
-        self.odd = (missing, missing)
+    def push(self, bins: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Correlate the next bins (int32[2, n]); returns those of twice the width that are complete."""
+        known = self._recent.shape[1]
+        full = np.concatenate([self._recent, bins], axis=1)
+        add_products(full[0], full[1], known, self._lowest, self._n_lags, self.sums)
+        self._recent = full[:, -self._n_lags :].copy()
+        loose = full[:, known - self._odd :]
+        n_joined, self._odd = divmod(loose.shape[1], 2)
+        return join_bins(loose, n_joined)
 
-    def push(self, a: NDArray[np.int32], b: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Correlate the next bins; returns those of twice the width that are complete."""
-        first = self._recent[0].size
-        full_a, full_b = np.concatenate([self._recent[0], a]), np.concatenate([self._recent[1], b])
-        add_products(full_a, full_b, first, self._lowest, self._n_lags, self.sums)
-        self._recent = (full_a[-self._n_lags :], full_b[-self._n_lags :])
-        joined_a, odd_a = _join(np.concatenate([self.odd[0], a]))
-        joined_b, odd_b = _join(np.concatenate([self.odd[1], b]))
-        self.odd = (odd_a, odd_b)
-        return joined_a, joined_b
-
-
-def _join(bins: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Neighbouring bins added in pairs, and the odd one that is left."""
-    even = bins.size // 2 * 2
-    return bins[0:even:2] + bins[1:even:2], bins[even:]
+    def finish(self, bins: NDArray[np.int32]) -> NDArray[np.int32]:
+        """As `push`, but an odd bin at the end counts as a complete one of twice the width."""
+        joined = self.push(bins)
+        return np.concatenate([joined, self._recent[:, -1:]], axis=1) if self._odd else joined

@@ -98,7 +98,7 @@ def test_multi_tau_equals_the_definition(dense_from, streams, gaps, pair, shape)
     width, n = shape
     levels = 5
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(multi_tau_module, "_DENSE_FROM_PS", dense_from)
+        patch.setattr(multi_tau_module, "_DENSE_WIDTHS_PS", (dense_from, dense_from))
         patch.setattr(multi_tau_module, "_PIECE_BINS", 7)
         correlation = MultiTau(*pair, width, (n - 1) * width << (levels - 1), n)
         for block in blocks:
