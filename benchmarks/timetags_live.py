@@ -10,6 +10,7 @@ import resource
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -50,16 +51,16 @@ def five(threads: int) -> Pipeline:
     )
 
 
-def mtags_per_s(stream: list[TagBlock], threads: int) -> float:
-    """Best of several passes of five accumulators over the stream."""
+def mtags_per_s(stream: list[TagBlock], threads: int, clock: Callable[[], float]) -> float:
+    """Best of several passes of five accumulators over the stream, by this clock."""
     n = sum(len(block) for block in stream)
     best_s = float("inf")
     for _ in range(REPEATS + 1):  # the first one compiles
         pipeline = five(threads)
-        begin_s = time.perf_counter()
+        begin_s = clock()
         for block in stream:
             pipeline.update(block)
-        best_s = min(best_s, time.perf_counter() - begin_s)
+        best_s = min(best_s, clock() - begin_s)
     return n / best_s * 1e-6
 
 
@@ -117,22 +118,23 @@ def main() -> Report:
     """Measure and print."""
     growth = memory_growth_mb()
     stream = blocks(70e6, 5, PERIOD_PS)
-    one, two = mtags_per_s(stream, 1), mtags_per_s(stream, 2)
+    one, two = mtags_per_s(stream, 1, time.process_time), mtags_per_s(stream, 2, time.perf_counter)
     share = share_of_a_core()
     waits = snapshot_waits_ms()
     report = Report(
         "A live stream in blocks of 20 ms",
         ("what", "figure", "unit"),
         [
-            ("five accumulators, one thread", one, "Mtags/s"),
-            ("five accumulators, two threads", two, "Mtags/s"),
+            ("five accumulators, one thread, processor time", one, "Mtags/s"),
+            ("five accumulators, two threads, wall time", two, "Mtags/s"),
             ("10 Mcps, all pairs of three channels at +-100 ns", 100 * share, "% of a core"),
             ("snapshot while ingesting, median", float(np.median(waits)), "ms"),
             ("snapshot while ingesting, 99 %", float(np.quantile(waits, 0.99)), "ms"),
             ("memory, ten times the record", growth, "MB more"),
         ],
         [
-            Bar("five accumulators, two threads", 1e3 / two, 1e3 / 90, "ns/tag"),
+            Bar("five accumulators, processor time of one of two cores", 1e3 / one, 1e3 / 45, "ns/tag"),
+            Bar("five accumulators, two threads, wall time", 1e3 / two, 1e3 / 90, "ns/tag"),
             Bar("10 Mcps at +-100 ns", 100 * share, 15, "% of a core"),
             Bar("snapshot while ingesting, 99 %", float(np.quantile(waits, 0.99)), 50, "ms"),
             Bar("memory for ten times the record", growth, 64, "MB"),
