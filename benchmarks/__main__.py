@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.report import Report
 
-TOPICS = ("engine", "overhead", "store")
+TOPICS = ("engine", "overhead", "store", "timetags", "timetags_kinds", "timetags_live")
 
 
 def main() -> None:

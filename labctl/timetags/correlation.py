@@ -1,122 +1,23 @@
-"""Full multi-stop correlation of all channel pairs in one backward scan, exact at every bin edge.
-
-Each pair of tags is met once, with the later tag first; what a pair contributes to negative lags follows from
-the counts at positive lags and from the separately kept counts that lie exactly on a bin edge.
-"""
+"""Full multi-stop correlation of all channel pairs in one pass, from arrays or from a stream of blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labctl.timetags.block import TagBlock
-from labctl.timetags.g2 import G2, Overlap, normalise
-from labctl.timetags.kernels import SHIFT, append_selected, scan_pairs
-from labctl.timetags.stream import Watermark, whole_ps
+from labctl.timetags.g2 import G2, Overlap, edge_noise, normalise, renewal_pairs
+from labctl.timetags.pair_kernels import is_ascending
+from labctl.timetags.pairs import PairCounts, PairHistogram
+from labctl.timetags.snapshot import Handover
+from labctl.timetags.spread import Segments, excess
+from labctl.timetags.stream import Stretch, Watermark
 
-_SLICE = 1 << 16  # tags per pass: the working set stays in the second-level cache
-_NONE = 255
-_MAX_SPAN = 1 << 16
-
-
-class PairHistogram:
-    """Lag histograms of all ordered pairs of `channels`, over lags [-window_ps, window_ps) in bins of bin_ps.
-
-    `singles` counts the tags of each channel. ValueError for a window that is not a multiple of the bin
-    and for unusable channel lists.
-    """
-
-    def __init__(self, channels: Sequence[int], window_ps: int, bin_ps: int) -> None:
-        self.window_ps, self.bin_ps = whole_ps("window_ps", window_ps), whole_ps("bin_ps", bin_ps)
-        if self.window_ps % self.bin_ps:
-            raise ValueError(f"window_ps ({window_ps}) must be a multiple of bin_ps ({bin_ps})")
-        self.channels = tuple(sorted({int(channel) for channel in channels}))
-        if not self.channels or len(self.channels) >= _NONE:
-            raise ValueError(f"need 1 to {_NONE - 1} channels, got {len(self.channels)}")
-        self._lookup = _lookup(self.channels)
-        self.half_bins = self.window_ps // self.bin_ps
-        cells = len(self.channels) ** 2 * (self.half_bins + 1)
-        self._lags, self._edges = np.zeros(cells, np.int64), np.zeros(cells, np.int64)
-        self._times, self._index = np.empty(2 * _SLICE, np.int64), np.empty(2 * _SLICE, np.uint8)
-        self._kept = 0
-        self.singles: dict[int, int] = dict.fromkeys(self.channels, 0)
-
-    def restart(self) -> None:
-        """Forget the tags carried over, so that no pair is formed across a break."""
-        self._kept = 0
-
-    def feed(self, times_ps: NDArray[np.int64], channels: NDArray[np.int32]) -> None:
-        """Add tags that follow all earlier ones; pairs with the tags carried over are counted."""
-        for first in range(0, times_ps.size, _SLICE):
-            self._feed_slice(times_ps[first : first + _SLICE], channels[first : first + _SLICE])
-
-    def counts(self, a: int, b: int) -> NDArray[np.int64]:
-        """int64[2 * window_ps // bin_ps]: pairs by lag t_b - t_a. KeyError for a channel not watched."""
-        shape = (len(self.channels), len(self.channels), self.half_bins + 1)
-        lags, edges = self._lags.reshape(shape), self._edges.reshape(shape)
-        i, j = self._position(a), self._position(b)
-        after = lags[j, i, :-1].copy()
-        # simultaneous tags were met in file order; both orders count at lag 0
-        after[0] += edges[i, j, 0]
-        # bin k of positive lags holds [k, k + 1), the mirrored negative bin needs (k, k + 1]
-        before = lags[i, j, :-1] - edges[i, j, :-1] + edges[i, j, 1:]
-        return np.concatenate([before[::-1], after])
-
-    def _position(self, channel: int) -> int:
-        if channel not in self.channels:
-            raise KeyError(f"channel {channel} is not correlated here; channels: {list(self.channels)}")
-        return self.channels.index(channel)
-
-    def _feed_slice(self, times_ps: NDArray[np.int64], channels: NDArray[np.int32]) -> None:
-        self._make_room(times_ps.size)
-        first = self._kept
-        stop = append_selected(
-            times_ps, channels, self._lookup, self.channels[0], self._times, self._index, first
-        )
-        for position, channel in enumerate(self.channels):
-            self.singles[channel] += int(np.count_nonzero(self._index[first:stop] == position))
-        scan_pairs(
-            self._times,
-            self._index,
-            first,
-            stop,
-            self.window_ps,
-            self.bin_ps,
-            self._multiplier(),
-            len(self.channels),
-            self.half_bins + 1,
-            self._lags,
-            self._edges,
-        )
-        self._carry(stop, int(times_ps[-1]) - self.window_ps)
-
-    def _carry(self, stop: int, horizon_ps: int) -> None:
-        oldest = int(np.searchsorted(self._times[:stop], horizon_ps))
-        self._kept = stop - oldest
-        self._times[: self._kept] = self._times[oldest:stop].copy()
-        self._index[: self._kept] = self._index[oldest:stop].copy()
-
-    def _make_room(self, n_new: int) -> None:
-        # one spare place: the kernel writes a tag before it knows whether it keeps it
-        needed = self._kept + n_new + 1
-        if needed > self._times.size:
-            self._times = np.resize(self._times, 2 * needed)
-            self._index = np.resize(self._index, 2 * needed)
-
-    def _multiplier(self) -> int:
-        exact = self.window_ps * self.bin_ps < 1 << SHIFT and self.half_bins < 1 << 20
-        return (1 << SHIFT) // self.bin_ps + 1 if exact else 0
-
-
-def _lookup(channels: tuple[int, ...]) -> NDArray[np.uint8]:
-    span = channels[-1] - channels[0] + 1
-    if span > _MAX_SPAN:
-        raise ValueError(f"channel numbers {channels[0]} and {channels[-1]} lie too far apart")
-    lookup = np.full(span, _NONE, np.uint8)
-    lookup[np.array(channels) - channels[0]] = np.arange(len(channels))
-    return lookup
+_SLICE = 1 << 16  # tags checked and counted together, while they are in the cache
+_GROUPS = 8  # ranges of lag over which the fluctuations of the source are watched
 
 
 def correlate(
@@ -141,22 +42,90 @@ def correlate(
         np.issubdtype(times.dtype, np.integer) and np.issubdtype(numbers.dtype, np.integer)
     ):
         raise ValueError(f"times_ps and channels must be integers, got {times.dtype} and {numbers.dtype}")
-    times = np.ascontiguousarray(times, np.int64)
-    backwards = np.flatnonzero(times[1:] < times[:-1])
-    if backwards.size:
-        i = int(backwards[0])
-        raise ValueError(
-            f"times_ps must be ascending: tag {i + 1} at {times[i + 1]} ps follows {times[i]} ps"
-        )
+    times, numbers = np.ascontiguousarray(times, np.int64), np.ascontiguousarray(numbers, np.int32)
     histogram = PairHistogram((a, b), window_ps, bin_ps)
-    histogram.feed(times, np.ascontiguousarray(numbers, np.int32))
-    return histogram.counts(a, b)
+    for first in range(0, times.size, _SLICE):
+        # one tag more: the step from the slice before is checked too
+        if not is_ascending(times[max(first - 1, 0) : first + _SLICE]):
+            raise ValueError(f"times_ps must be ascending: {_first_step_back(times)}")
+        histogram.feed(times[first : first + _SLICE], numbers[first : first + _SLICE])
+    return histogram.read().counts(a, b)
+
+
+def _first_step_back(times: NDArray[np.int64]) -> str:
+    i = int(np.argmax(times[1:] < times[:-1]))
+    return f"tag {i + 1} at {times[i + 1]} ps follows {times[i]} ps"
+
+
+@dataclass(frozen=True)
+class CorrelationSnapshot:
+    """What a `Correlation` had counted at one moment; nothing changes it any more.
+
+    lag_edges_ps: int64[n + 1]. live_time_ps: live time in ps. overlap_s: float64[n], time during which a pair
+    at each lag could have been recorded. increments: int64[m, size], totals per stretch, see `Segments`.
+    """
+
+    lag_edges_ps: NDArray[np.int64]
+    live_time_ps: int
+    pairs: PairCounts
+    overlap_s: NDArray[np.float64]
+    increments: NDArray[np.int64]
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """The correlated channels, ascending."""
+        return self.pairs.channels
+
+    @property
+    def singles(self) -> dict[int, int]:
+        """Tags by channel."""
+        return dict(self.pairs.singles)
+
+    def counts(self, a: int, b: int) -> NDArray[np.int64]:
+        """int64[2 * window_ps // bin_ps]: pairs by lag t_b - t_a. KeyError for a channel not watched."""
+        return self.pairs.counts(a, b)
+
+    def g2(self, a: int, b: int, dead_time_ps: int = 0) -> G2:
+        """Normalised correlation of a and b, edges of the live stretches allowed for.
+
+        The expectation per bin is n_a n_b / T^2 (n (n - 1) / T^2 for an autocorrelation) times the bin width
+        times the pair-live time at that lag, with T the live time. With the dead time of the detector an
+        autocorrelation is compared with Poisson light behind the same dead time; between two detectors a dead
+        time changes nothing that the rates do not say already.
+        Raises KeyError for a channel not watched, ValueError for a dead time that the rate contradicts.
+        """
+        counts = self.counts(a, b)
+        n_a, n_b = self.pairs.singles[a], self.pairs.singles[b]
+        combinations = n_a * (n_a - 1) if a == b else n_a * n_b
+        live_s = self.live_time_ps * 1e-12
+        density = combinations / live_s**2 if live_s > 0 else 0.0
+        expected = density * (self.lag_edges_ps[1] - self.lag_edges_ps[0]) * 1e-12 * self.overlap_s
+        if a == b and dead_time_ps > 0 and n_a > 0:
+            rate = n_a / live_s
+            after = self.lag_edges_ps[self.overlap_s.size // 2 :]
+            shape = renewal_pairs(after, rate, dead_time_ps) / (rate * np.diff(after) * 1e-12)
+            expected = expected * np.concatenate([shape[::-1], shape])
+        noise = edge_noise(self.overlap_s / live_s if live_s > 0 else self.overlap_s, n_a, n_b)
+        return normalise(self.lag_edges_ps, counts, expected, np.hypot(self._excess(a, b), noise))
+
+    def _excess(self, a: int, b: int) -> NDArray[np.float64]:
+        n = len(self.channels)
+        i, j = self.pairs.position(a), self.pairs.position(b)
+        singles = self.increments[:, :n]
+        n_groups = (self.increments.shape[1] - n) // n**2
+        groups = self.increments[:, n:].reshape(-1, n, n, n_groups)
+        before = excess(groups[:, i, j], singles[:, i], singles[:, j])
+        after = excess(groups[:, j, i], singles[:, i], singles[:, j])
+        half_bins = self.overlap_s.size // 2
+        group_of = np.arange(half_bins) * before.size // half_bins
+        return np.concatenate([before[group_of][::-1], after[group_of]])
 
 
 class Correlation:
     """Accumulates the lag histograms of all ordered pairs (and autos) of `channels`, however blocks are cut.
 
-    No pair is formed across a gap: what was lost there would bias the counts.
+    No pair is formed across a gap: what was lost there would bias the counts. Counts and g2 can be read by
+    any thread while another one updates.
     """
 
     def __init__(self, channels: Sequence[int], window_ps: int = 100_000, bin_ps: int = 1_000) -> None:
@@ -164,36 +133,64 @@ class Correlation:
         self._watermark = Watermark()
         self._overlap = Overlap(self._histogram.half_bins, self._histogram.bin_ps)
         self.channels = self._histogram.channels
-        half = self._histogram.half_bins
-        self.lag_edges_ps: NDArray[np.int64] = np.arange(-half, half + 1, dtype=np.int64) * int(bin_ps)
+        n, half = len(self.channels), self._histogram.half_bins
+        self._groups = max(1, min(_GROUPS, half // _GROUPS))
+        self._segments = Segments(n + n * n * self._groups)
+        edges = np.arange(-half, half + 1, dtype=np.int64) * int(bin_ps)
+        edges.flags.writeable = False
+        self.lag_edges_ps: NDArray[np.int64] = edges
+        self._handover = Handover(self._copy)
 
     @property
     def live_time_ps(self) -> int:
         """Time seen so far without gaps, in ps."""
         return self._watermark.live_time_ps
 
+    @property
+    def singles(self) -> dict[int, int]:
+        """Tags by channel."""
+        return self._histogram.singles
+
     def update(self, block: TagBlock) -> None:
         """Take the next block; ValueError when it overlaps, goes back or changes the epoch."""
-        for stretch in self._watermark.accept(block):
-            self._overlap.extend(stretch.end_ps - stretch.begin_ps, stretch.continues)
-            if not stretch.continues:
-                self._histogram.restart()
-            self._histogram.feed(stretch.times_ps, stretch.channels)
+        with self._handover.changing():
+            for stretch in self._watermark.accept(block):
+                self._take(stretch)
+
+    def snapshot(self) -> CorrelationSnapshot:
+        """A consistent copy of everything; it never holds up a thread that updates."""
+        return self._handover.take()
 
     def counts(self, a: int, b: int) -> NDArray[np.int64]:
         """int64[2 * window_ps // bin_ps]: pairs by lag t_b - t_a. KeyError for a channel not watched."""
-        return self._histogram.counts(a, b)
+        return self.snapshot().counts(a, b)
 
-    def g2(self, a: int, b: int) -> G2:
-        """Normalised correlation of a and b, edges of the live stretches allowed for.
+    def g2(self, a: int, b: int, dead_time_ps: int = 0) -> G2:
+        """Normalised correlation of a and b, see `CorrelationSnapshot.g2`."""
+        return self.snapshot().g2(a, b, dead_time_ps)
 
-        The expectation per bin is n_a n_b / T^2 (n (n - 1) / T^2 for an autocorrelation) times the bin width
-        times the pair-live time at that lag, with T the live time.
-        """
-        pairs = self.counts(a, b)
-        n_a, n_b = self._histogram.singles[a], self._histogram.singles[b]
-        combinations = n_a * (n_a - 1) if a == b else n_a * n_b
-        live_s = self.live_time_ps * 1e-12
-        density = combinations / live_s**2 if live_s > 0 else 0.0
-        expected = density * self._histogram.bin_ps * 1e-12 * self._overlap.seconds()
-        return normalise(self.lag_edges_ps, pairs, expected)
+    def _take(self, stretch: Stretch) -> None:
+        self._overlap.extend(stretch.end_ps - stretch.begin_ps, stretch.continues)
+        if not stretch.continues:
+            self._histogram.restart()
+        begin, done = stretch.begin_ps, 0
+        while begin < stretch.end_ps:
+            end = min(begin + self._segments.room_ps, stretch.end_ps)
+            until = int(np.searchsorted(stretch.times_ps, end))
+            self._histogram.feed(stretch.times_ps[done:until], stretch.channels[done:until])
+            if self._segments.advance(end - begin):
+                self._segments.close(self._totals())
+            begin, done = end, until
+
+    def _totals(self) -> NDArray[np.int64]:
+        singles = list(self._histogram.singles.values())
+        return np.concatenate([singles, self._histogram.group_sums(self._groups).ravel()])
+
+    def _copy(self) -> CorrelationSnapshot:
+        return CorrelationSnapshot(
+            self.lag_edges_ps,
+            self.live_time_ps,
+            self._histogram.read(),
+            self._overlap.seconds(),
+            self._segments.increments,
+        )

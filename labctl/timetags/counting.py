@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.timetags.block import TagBlock
-from labctl.timetags.stream import Accumulator, Stretch, Watermark, select, whole_ps
+from labctl.timetags.kernels import count_in_bins
+from labctl.timetags.selecting import Selector
+from labctl.timetags.stream import Stretch, Watermark, select, whole_ps
 
 
 class Counts:
@@ -39,11 +41,12 @@ class Counts:
 class IntensityTrace:
     """Summed counts of `channels` in consecutive bins of bin_ps from the first block's begin.
 
-    Gaps keep their bins: a bin that a gap touches has counts only from its live part, see `live_ps`.
+    Wider bins come from `coarser`. Gaps keep their bins: a bin that a gap touches has counts only from its
+    live part, see `live_ps`.
     """
 
     def __init__(self, channels: Sequence[int], bin_ps: int) -> None:
-        self._channels = tuple(channels)
+        self._selector = Selector(channels) if channels else None
         self._bin_ps = whole_ps("bin_ps", bin_ps)
         self._watermark = Watermark()
         self._counts, self._live = np.zeros(64, np.int64), np.zeros(64, np.int64)
@@ -70,6 +73,14 @@ class IntensityTrace:
         """int64[n]: live time inside each bin that is over, in ps (bin_ps where there was no gap)."""
         return self._live[: self._complete()].copy()
 
+    def coarser(self, factor: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Counts and live time, int64[n // factor] each, in complete bins `factor` times as wide."""
+        if factor < 1:
+            raise ValueError(f"factor must be 1 or more, got {factor}")
+        n = self._complete() // factor * factor
+        joined = self._counts[:n].reshape(-1, factor), self._live[:n].reshape(-1, factor)
+        return joined[0].sum(axis=1), joined[1].sum(axis=1)
+
     def update(self, block: TagBlock) -> None:
         """Take the next block; ValueError when it overlaps, goes back or changes the epoch."""
         for stretch in self._watermark.accept(block):
@@ -79,8 +90,9 @@ class IntensityTrace:
         first = (stretch.begin_ps - self.begin_ps) // self._bin_ps
         last = (stretch.end_ps - 1 - self.begin_ps) // self._bin_ps
         self._make_room(last + 1)
-        bins = (select(stretch, self._channels) - self.begin_ps) // self._bin_ps - first
-        self._counts[first : last + 1] += np.bincount(bins, minlength=last + 1 - first)
+        if self._selector is not None:
+            times, _ = self._selector.select(stretch.times_ps, stretch.channels)
+            count_in_bins(times, self.begin_ps, self._bin_ps, self._counts)
         edges = self.begin_ps + self._bin_ps * np.arange(first, last + 2, dtype=np.int64)
         inside = np.clip(edges, stretch.begin_ps, stretch.end_ps)
         self._live[first : last + 1] += inside[1:] - inside[:-1]
@@ -162,22 +174,3 @@ class SyncedTrace:
         self._begins.append(begins[kept])
         self.skipped += int(np.count_nonzero(~kept))
         self._begin, self._since_begin = int(syncs[-1]), int(photons.size - before[-1])
-
-
-class Pipeline:
-    """Feeds each block to many accumulators."""
-
-    def __init__(self, *accumulators: Accumulator) -> None:
-        self.accumulators = accumulators
-        self._watermark = Watermark()
-
-    @property
-    def live_time_ps(self) -> int:
-        """Time seen so far without gaps, in ps."""
-        return self._watermark.live_time_ps
-
-    def update(self, block: TagBlock) -> None:
-        """Take the next block; ValueError, with none fed, when it overlaps, goes back or has a new epoch."""
-        self._watermark.accept(block)
-        for accumulator in self.accumulators:
-            accumulator.update(block)

@@ -19,8 +19,10 @@ class G2:
     """A normalised correlation; all arrays have one entry per bin except the edges.
 
     lag_edges_ps: int64[n + 1]. values: g2, NaN where nothing could have been counted.
-    error_low, error_high: positive half-widths of the exact (Garwood) 68.3 % interval.
+    error_low, error_high: positive half-widths of the 68.3 % interval: the exact (Garwood) one of the counts,
+    and in quadrature with it the fluctuations of the source, see `excess`.
     counts: int64[n] pairs. expected: pairs that uncorrelated light of the same rates would give.
+    excess: relative standard error due to blinking and drift, as seen between stretches of the record.
     """
 
     lag_edges_ps: NDArray[np.int64]
@@ -29,6 +31,15 @@ class G2:
     error_high: NDArray[np.float64]
     counts: NDArray[np.int64]
     expected: NDArray[np.float64]
+    excess: NDArray[np.float64]
+
+    def score_pull(self, truth: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """(counts - expected at `truth`) / standard deviation at the truth: well behaved at few counts.
+
+        NaN where nothing could have been counted.
+        """
+        mean = np.where(self.expected > 0, truth * self.expected, np.nan)
+        return (self.counts - mean) / np.sqrt(mean + (mean * self.excess) ** 2)
 
 
 def garwood(
@@ -47,15 +58,61 @@ def garwood(
 
 
 def normalise(
-    lag_edges_ps: NDArray[np.int64], counts: NDArray[np.int64], expected: NDArray[np.float64]
+    lag_edges_ps: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    expected: NDArray[np.float64],
+    excess: NDArray[np.float64] | float = 0.0,
 ) -> G2:
-    """Divide counts and their exact interval by the expectation; bins without expectation become NaN."""
+    """Divide counts and their interval by the expectation; bins without expectation become NaN."""
     lower, upper = garwood(counts)
     scale = np.full(expected.shape, np.nan)
     np.divide(1.0, expected, out=scale, where=expected > 0)
+    fluctuation = np.broadcast_to(np.asarray(excess, np.float64), counts.shape)
     return G2(
-        lag_edges_ps, counts * scale, (counts - lower) * scale, (upper - counts) * scale, counts, expected
+        lag_edges_ps,
+        counts * scale,
+        np.hypot(counts - lower, counts * fluctuation) * scale,
+        np.hypot(upper - counts, counts * fluctuation) * scale,
+        counts,
+        expected,
+        fluctuation,
     )
+
+
+def edge_noise(seen: NDArray[np.float64], n_a: int, n_b: int) -> NDArray[np.float64]:
+    """Relative standard error of g2 because some tags lie too near the ends of a stretch to find a partner.
+
+    seen: float64[n], part of the live time in which a pair at that lag could be recorded. The expectation
+    takes the mean number of such tags; how many there were fluctuates (the variance of a binomial share).
+    """
+    if n_a == 0 or n_b == 0:
+        return np.zeros(seen.shape)
+    lost = np.clip(1.0 - seen, 0.0, 1.0)
+    return np.sqrt(lost / np.maximum(seen, 1e-12) * (1.0 / n_a + 1.0 / n_b))
+
+
+def renewal_pairs(edges_ps: NDArray[np.int64], rate_hz: float, dead_time_ps: int) -> NDArray[np.float64]:
+    """Mean number of later tags per tag in each lag bin [edge, next edge), for a detector with a dead time.
+
+    Poisson light behind a non-paralysable dead time, seen at `rate_hz`: tag k after a given one comes after k
+    dead times and k exponential waits. float64[n]; without a dead time this is rate_hz times the bin width.
+    Source: J. W. Muller, Nucl. Instrum. Meth. 112, 47 (1973).
+    """
+    from scipy.special import gammainc
+
+    edges_s, dead_s = edges_ps * 1e-12, dead_time_ps * 1e-12
+    if rate_hz * dead_s >= 1.0:
+        raise ValueError(f"a rate of {rate_hz:.4g} Hz is impossible with a dead time of {dead_time_ps} ps")
+    open_rate = rate_hz / (1.0 - rate_hz * dead_s)
+    passed = np.zeros(edges_s.shape)
+    order = 1
+    while True:
+        waits = np.maximum(edges_s - order * dead_s, 0.0)
+        term = gammainc(order, open_rate * waits)
+        passed += term
+        if term.max(initial=0.0) < 1e-12:
+            return np.diff(passed)
+        order += 1
 
 
 class Overlap:

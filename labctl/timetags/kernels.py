@@ -5,73 +5,11 @@ Indices are cast to unsigned where the loop is hot: it spares the compiler the c
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-
-SHIFT = 42
-
-
-@njit(cache=True, nogil=True)
-def append_selected(
-    times: NDArray[np.int64],
-    channels: NDArray[np.int32],
-    lookup: NDArray[np.uint8],
-    lowest: int,
-    kept_times: NDArray[np.int64],
-    kept_index: NDArray[np.uint8],
-    kept: int,
-) -> int:
-    """Append tags whose channel has an index in `lookup` (255: none); returns the new number kept."""
-    span = lookup.size
-    for i in range(times.size):
-        offset = np.int64(channels[i]) - lowest
-        if offset < 0 or offset >= span:
-            continue
-        index = lookup[np.uint64(offset)]
-        kept_times[np.uint64(kept)] = times[i]
-        kept_index[np.uint64(kept)] = index
-        kept += index != 255
-    return kept
-
-
-@njit(cache=True, nogil=True)
-def scan_pairs(
-    times: NDArray[np.int64],
-    index: NDArray[np.uint8],
-    first: int,
-    stop: int,
-    window: int,
-    width: int,
-    multiplier: int,
-    n_channels: int,
-    n_bins: int,
-    lags: NDArray[np.int64],
-    edges: NDArray[np.int64],
-) -> None:
-    """Count, for every tag in [first, stop), the distances 0 <= d <= window to all earlier tags.
-
-    lags, edges: int64[n_channels * n_channels * n_bins], indexed [later, earlier, d // width]; `edges`
-    counts only d that are exact multiples of width, so that half-open bins of negative lags follow exactly.
-    multiplier: (1 << SHIFT) // width + 1 where multiply-and-shift is exact, 0 where it is not.
-    """
-    for i in range(first, stop):
-        now = times[np.uint64(i)]
-        row = np.int64(index[np.uint64(i)]) * n_channels
-        j = i - 1
-        while j >= 0:
-            distance = now - times[np.uint64(j)]
-            if distance > window:
-                break
-            if multiplier:
-                k = (distance * multiplier) >> SHIFT
-            else:
-                k = distance // width
-            cell = np.uint64((row + np.int64(index[np.uint64(j)])) * n_bins + k)
-            lags[cell] += 1
-            if distance == k * width:
-                edges[cell] += 1
-            j -= 1
 
 
 @njit(cache=True, nogil=True)
@@ -97,3 +35,65 @@ def count_pulse_pairs(
                 counts[lags + difference] += 1
             if on_a[i] and on_b[j]:
                 counts[lags - difference] += 1
+
+
+@njit(cache=True, nogil=True)
+def count_in_bins(times: NDArray[np.int64], begin: int, width: int, counts: NDArray[Any]) -> None:
+    """Add each time, which must lie in the bins, to its bin of `width` from `begin` on."""
+    upper = np.uint64(width)
+    for i in range(times.size):
+        counts[np.uint64(times[i] - begin) // upper] += 1
+
+
+@njit(cache=True, nogil=True)
+def split_syncs(
+    times: NDArray[np.int64], codes: NDArray[np.int32], sync_code: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """Photons (times, codes), syncs, and for each photon the number of syncs at or before it."""
+    n = times.size
+    photons, photon_codes = np.empty(n, np.int64), np.empty(n, np.int32)
+    syncs, before = np.empty(n, np.int64), np.empty(n, np.int64)
+    n_photons, n_syncs = 0, 0
+    for i in range(n):
+        if codes[i] == sync_code:
+            # a photon of the same time that came first in the file is not before it
+            k = n_photons - 1
+            while k >= 0 and photons[k] == times[i]:
+                before[k] += 1
+                k -= 1
+            syncs[n_syncs] = times[i]
+            n_syncs += 1
+        else:
+            photons[n_photons], photon_codes[n_photons] = times[i], codes[i]
+            before[n_photons] = n_syncs
+            n_photons += 1
+    return photons[:n_photons], photon_codes[:n_photons], syncs[:n_syncs], before[:n_photons]
+
+
+@njit(cache=True, nogil=True)
+def assign_pulses(
+    times: NDArray[np.int64],
+    codes: NDArray[np.int32],
+    syncs: NDArray[np.int64],
+    position: NDArray[np.int64],
+    reach: int,
+    ahead: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """Codes, pulse times and micro-times of the photons whose sync exists and is within half of `reach`.
+
+    position: index of each photon's sync, outside `syncs` where there is none. ahead: from pulse to sync.
+    """
+    kept_codes = np.empty(times.size, np.int32)
+    pulses, micro = np.empty(times.size, np.int64), np.empty(times.size, np.int64)
+    kept = 0
+    for i in range(times.size):
+        if position[i] < 0 or position[i] >= syncs.size:
+            continue
+        sync = syncs[position[i]]
+        if 2 * abs(sync - times[i]) > reach:
+            continue
+        kept_codes[kept] = codes[i]
+        pulses[kept] = sync - ahead
+        micro[kept] = times[i] - sync + ahead
+        kept += 1
+    return kept_codes[:kept], pulses[:kept], micro[:kept]

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.timetags.block import TagBlock
-from labctl.timetags.kernels import count_pulse_pairs
+from labctl.timetags.kernels import assign_pulses, count_pulse_pairs, split_syncs
+from labctl.timetags.selecting import Selector
 from labctl.timetags.stream import Stretch, Watermark, whole_ps
 
 
@@ -35,53 +36,54 @@ class PulseAssigner:
     """
 
     def __init__(self, channels: Sequence[int], sync: int, period_ps: int, sync_follows: bool) -> None:
-        self._channels = np.unique(np.array(channels, np.int32))
-        self._sync, self._follows = int(sync), sync_follows
+        self._selector, self._follows = Selector((*channels, sync)), sync_follows
+        self._sync_code = self._selector.channels.index(int(sync))
+        self._numbers = np.array(self._selector.channels, np.int32)
         self.period_ps = whole_ps("period_ps", period_ps)
         if sync in channels:
             raise ValueError(f"channel {sync} cannot be both sync and photon channel")
         self.unassigned = 0
         self._waiting_times: NDArray[np.int64] = np.empty(0, np.int64)
-        self._waiting_channels: NDArray[np.int32] = np.empty(0, np.int32)
+        self._waiting_codes: NDArray[np.int32] = np.empty(0, np.int32)
         self._last_sync: NDArray[np.int64] = np.empty(0, np.int64)
 
     def assign(self, stretch: Stretch) -> PulsedPhotons:
         """The photons whose pulse is known by the end of `stretch` and was not known before."""
         if not stretch.continues:
             self.unassigned += self._waiting_times.size
-            self._waiting_times, self._waiting_channels = np.empty(0, np.int64), np.empty(0, np.int32)
+            self._waiting_times, self._waiting_codes = np.empty(0, np.int64), np.empty(0, np.int32)
             self._last_sync = np.empty(0, np.int64)
-        photon = np.isin(stretch.channels, self._channels)
-        times = np.concatenate([self._waiting_times, stretch.times_ps[photon]])
-        channels = np.concatenate([self._waiting_channels, stretch.channels[photon]])
-        syncs = np.concatenate([self._last_sync, stretch.times_ps[stretch.channels == self._sync]])
+        found, codes = self._selector.select(stretch.times_ps, stretch.channels)
+        photons, photon_codes, new_syncs, before = split_syncs(found, codes, self._sync_code)
+        known = self._last_sync.size
+        times = np.concatenate([self._waiting_times, photons])
+        codes = np.concatenate([self._waiting_codes, photon_codes])
+        syncs = np.concatenate([self._last_sync, new_syncs])
+        # photons that waited are later than all syncs known then, and earlier than all new ones
+        position = np.concatenate([np.full(self._waiting_times.size, known), before + known])
         self._last_sync = syncs[-1:]
-        position = np.searchsorted(syncs, times, side="right")
         if not self._follows:
-            return self._assigned(times, channels, syncs, position - 1, position > 0)
-        found = position < syncs.size
-        # a later block can only bring syncs at or after the end of this one
-        may_wait = ~found & (2 * (stretch.end_ps - times) <= 3 * self.period_ps)
-        self._waiting_times, self._waiting_channels = times[may_wait], channels[may_wait]
-        decided = ~may_wait
-        return self._assigned(
-            times[decided], channels[decided], syncs, position[decided], found[decided], self.period_ps
-        )
+            return self._assigned(times, codes, syncs, position - 1, 0)
+        decided = times.size - self._number_waiting(times, position == syncs.size, stretch.end_ps)
+        self._waiting_times, self._waiting_codes = times[decided:].copy(), codes[decided:].copy()
+        return self._assigned(times[:decided], codes[:decided], syncs, position[:decided], self.period_ps)
+
+    def _number_waiting(self, times: NDArray[np.int64], is_open: NDArray[np.bool_], end_ps: int) -> int:
+        """How many photons, the last ones, may still find a sync: one that comes lies at or after the end."""
+        oldest = np.searchsorted(times, end_ps - 3 * self.period_ps // 2)
+        return int(np.count_nonzero(is_open[oldest:]))
 
     def _assigned(
         self,
         times: NDArray[np.int64],
-        channels: NDArray[np.int32],
+        codes: NDArray[np.int32],
         syncs: NDArray[np.int64],
-        position: NDArray[np.intp],
-        found: NDArray[np.bool_],
-        ahead_ps: int = 0,
+        position: NDArray[np.int64],
+        ahead_ps: int,
     ) -> PulsedPhotons:
-        times, channels, own = times[found], channels[found], syncs[position[found]]
-        near = 2 * np.abs(own - times) <= 3 * self.period_ps
-        self.unassigned += int(found.size - np.count_nonzero(near))
-        pulses = own[near] - ahead_ps
-        return PulsedPhotons(channels[near], pulses, times[near] - pulses)
+        codes, pulses, micro = assign_pulses(times, codes, syncs, position, 3 * self.period_ps, ahead_ps)
+        self.unassigned += times.size - codes.size
+        return PulsedPhotons(self._numbers[codes], pulses, micro)
 
 
 class PulsePairs:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.timetags import Correlation, Gap, TagBlock, correlate, correlate_reference
-from labctl.timetags import correlation as correlation_module
+from labctl.timetags.pairs import PairHistogram
 from tests.timetags.streams import chunked, cut_at, tags
 
 
@@ -109,16 +109,17 @@ def test_many_tags_cross_the_internal_slices():
         correlation.counts(0, 1)
 
 
-def test_more_tags_inside_the_window_than_one_slice_holds(monkeypatch):
-    monkeypatch.setattr(correlation_module, "_SLICE", 16)
+def test_more_tags_inside_the_window_than_room_for_them():
+    # the window holds all tags, and all of them are carried from feed to feed
     rng = np.random.default_rng(8)
-    times, channels = np.sort(rng.integers(0, 1_000, 400)), rng.integers(1, 3, 400).astype(np.int32)
-    histogram = correlation_module.PairHistogram((1, 2), 600, 20)
-    histogram.feed(times, channels)
-    for pair in [(1, 2), (2, 2)]:
-        expected = correlate_reference(times, channels, *pair, 600, 20)
-        np.testing.assert_array_equal(histogram.counts(*pair), expected)
-    assert sum(histogram.singles.values()) == 400
+    times, channels = np.sort(rng.integers(0, 1_000, 20_000)), rng.integers(1, 3, 20_000).astype(np.int32)
+    histogram = PairHistogram((1, 2), 1_000, 1)
+    for part in np.array_split(np.arange(20_000), 7):
+        histogram.feed(times[part], channels[part])
+    one, two = (np.bincount(times[channels == c], minlength=1_000) for c in (1, 2))
+    counts = histogram.read().counts(1, 2)
+    np.testing.assert_array_equal(counts[1:], np.correlate(two, one, mode="full"))
+    assert counts[0] == 0 and sum(histogram.singles.values()) == 20_000
 
 
 def test_no_pair_crosses_a_gap():

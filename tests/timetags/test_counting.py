@@ -73,6 +73,20 @@ def test_intensity_trace(streams):
     assert trace.begin_ps == 0 and (trace.live_ps == 13).all()
 
 
+@given(chunked(), st.integers(1, 5))
+def test_a_trace_in_wider_bins(streams, factor):
+    _, blocks = streams
+    fine, wide = IntensityTrace([1, 2], 7), IntensityTrace([1, 2], 7 * factor)
+    for piece in blocks:
+        fine.update(piece)
+        wide.update(piece)
+    counts, live_ps = fine.coarser(factor)
+    np.testing.assert_array_equal(counts, wide.counts)
+    np.testing.assert_array_equal(live_ps, wide.live_ps)
+    with pytest.raises(ValueError, match="factor"):
+        fine.coarser(0)
+
+
 def test_intensity_trace_knows_its_dead_bins():
     trace = IntensityTrace([1], 10)
     trace.update(block([5, 18, 33], [1, 1, 1], 0, 40, gaps=(Gap(12, 31),)))
