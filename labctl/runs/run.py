@@ -93,6 +93,7 @@ class Run:
         self._parts: dict[tuple[str, int, int], int] = {}
         self._time_bases: dict[str, TimeBase] = {}
         self._warm: set[type] = set()
+        self._numbers: list[int] = []
         self._rows: dict[str, list[dict[str, Any]]] = {}
 
     # -- light ---------------------------------------------------------------------------------------------
@@ -169,9 +170,13 @@ class Run:
             self._rows.setdefault(name, []).append(self._past.rows[name, index])
             return
         first = self._past.attempts.get((name, index), 0)
+        for place, item in self._past.acquisitions.items():
+            if place[:2] == (name, index) and place[2] < first:
+                self._writer.discard(item.id, "left from a spoilt attempt")
         for attempt in range(first, first + MAX_ATTEMPTS):
             point = Point(name, index, values, reference, attempt)
             self._point = point
+            self._numbers = []
             self.supervisor.look(border=True)
             yield point
             self._point = None
@@ -179,6 +184,8 @@ class Run:
                 self._commit(point, units)
                 self.supervisor.stop_if(AFTER_POINT)
                 return
+            for number in self._numbers:
+                self._writer.discard(number, point.spoilt)
             self.event("point_spoilt", sweep=name, index=index, attempt=attempt, reason=point.spoilt)
         raise PointSpoilt(
             f"point {index} of {name} was spoilt {MAX_ATTEMPTS} times, the last time because {point.spoilt}; "
@@ -211,9 +218,8 @@ class Run:
         taking = self._begin(place, dwell_ps, channels, accumulators)
         while taking.remaining_s > 0 and not self._spoilt():
             self._stream(tagger, taking)
-        if self._spoilt():
-            self._writer.discard(taking.number, self._spoilt())
-        elif not self._is_complete(place, taking):
+        self._numbers.append(taking.number)
+        if not self._spoilt() and not self._is_complete(place, taking):
             self._writer.end_acquisition(taking.number, taking.live_ps)
         return taking.finished()
 

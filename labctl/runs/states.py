@@ -39,7 +39,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.PAUSING: frozenset({State.RUNNING, State.PAUSED, State.SUSPENDED, State.STOPPING}) | _LEAVING,
     State.PAUSED: frozenset({State.RUNNING, State.SUSPENDED}) | _LEAVING,
     State.SUSPENDED: frozenset({State.RUNNING, State.PAUSED}) | _LEAVING,
-    State.STOPPING: frozenset({State.SUSPENDED}) | _LEAVING,
+    State.STOPPING: frozenset({State.SUSPENDED, State.PAUSED}) | _LEAVING,
     State.ABORTING: frozenset({State.FINISHING}),
     State.FINISHING: ENDED,
     State.DONE: frozenset(),
