@@ -17,7 +17,7 @@ from labctl.runs.remote import (
     live_runs,
     send_command,
 )
-from labctl.store import add_note, open_run
+from labctl.store import RunInfo, add_note, list_orphans, open_run
 
 _ASKED: dict[Kind, str] = {
     "pause": "asked to pause after the present point",
@@ -69,10 +69,14 @@ def show_status(run: str | None, *, root: Path, as_json: bool) -> None:
     if as_json:
         print_json({"runs": [_as_json(folder, reply) for folder, reply in replies.items()]})
     elif not replies:
-        print_text(f"no run lives in {root}")
+        print_text("; ".join([f"no run lives in {root}", *map(_dead, list_orphans(root))]))
     else:
         rows = [[folder.name, reply.state, _how(reply)] for folder, reply in replies.items()]
         print_table("", ["run", "state", "how it is"], rows)
+
+
+def _dead(run: RunInfo) -> str:
+    return f"the process of {run.path.name} has died, and `labctl resume {run.path.name}` goes on with it"
 
 
 def _how(reply: Reply) -> str:

@@ -21,12 +21,11 @@ from labctl.store import RunData, open_run
 def resume_run(name: str, *, root: Path, force: bool, speed: float | None, as_json: bool) -> None:
     """Go on at the first point that was not committed. Raises CannotResume, saying what differs."""
     data = open_run(find_run(name, root, recover=False))  # a journal needs no completing to be gone on with
+    _refuse_live(data)
     if data.status == "success":
         raise CannotResume(
             f"{data.directory} was taken to its end; add live time with `labctl extend`, or run it again"
         )
-    if data.status == "running":
-        raise CannotResume(f"{data.directory} still runs; see `labctl status`")
     _go_on(data, Continuation(data.directory, Past.of(data), force=force), root, speed, as_json)
 
 
@@ -42,6 +41,7 @@ def extend_run(
 ) -> None:
     """Add live time to an acquisition of a finished run, in a new run that begins with all of the old."""
     data = open_run(find_run(name, root))
+    _refuse_live(data)
     if data.status != "success":
         raise CannotResume(
             f"{data.directory} ended with {data.status!r}; finish it with `labctl resume` first"
@@ -59,6 +59,11 @@ def extend_run(
     _go_on(
         data, Continuation(data.directory, Past.of(data, extend=chosen), extra, force), root, speed, as_json
     )
+
+
+def _refuse_live(data: RunData) -> None:
+    if data.status == "running":
+        raise CannotResume(f"{data.directory} still runs; see `labctl status`")
 
 
 def _longest(data: RunData) -> str:

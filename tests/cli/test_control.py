@@ -84,3 +84,9 @@ def test_a_run_that_is_over(labctl, tmp_path):
     over = make_folder(tmp_path / "runs", "scan", datetime(2026, 1, 1, 12))
     (over / "run.journal").touch()
     assert_refused(labctl("stop", over.name), "no run lives here")
+
+
+def test_status_tells_of_a_run_whose_process_died(labctl, tmp_path):
+    dead = make_folder(tmp_path / "runs", "scan", datetime(2026, 1, 1, 12))
+    (dead / "run.journal").touch()
+    assert f"`labctl resume {dead.name}` goes on with it" in labctl("status").out
