@@ -20,6 +20,10 @@ from labctl.instruments.errors import IdentityMismatch, InstrumentDisconnected, 
 from labctl.instruments.link import Link
 
 
+SAFE_RETRY_S = 0.05
+"""Wall time between two attempts to make an instrument safe."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """Who an instrument says it is."""
@@ -161,3 +165,4 @@ class LabInstrument(Instrument):
                 steps.append(f"{what}: {error}")
             if time.monotonic() >= deadline:
                 return SafeReport(self.name, False, tuple(steps))
+            time.sleep(SAFE_RETRY_S)
