@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.analysis.errors import AnalysisError
+from labctl.errors import LabctlError
 from labctl.runs.experiment import Analysis, Experiment
 from labctl.runs.lookup import experiment_of, find_experiment
 from labctl.runs.session import ExperimentFailed, NotSafe, Taken, take_run
@@ -49,14 +50,22 @@ def conclude(taken: Taken) -> Outcome:
 
 
 def analyse_run(directory: Path, *, reason: str = "") -> Outcome:
-    """Analyse a stored run and leave `figure.png` and `estimates.json` beside it."""
+    """Analyse a stored run and leave `figure.png` and `estimates.json` beside it.
+
+    Raises ExperimentFailed when the experiment's own code for that is broken.
+    """
     data = open_run(directory)
     if data.status != "success":
         return Outcome(directory, data.status, reason or data.reason, None, {})
-    experiment = experiment_of(data)
-    analysis = experiment.analyse(data)
-    truth = experiment.truth(data.twin) if data.twin else {}
-    _save_figure(experiment, data, analysis, directory / "figure.png")
+    try:
+        analysis, truth = _analyse(experiment_of(data), data)
+    except LabctlError:
+        raise
+    except Exception as error:
+        raise ExperimentFailed(
+            f"the analysis of {data.experiment} failed with {type(error).__name__}: {error}; the data are in "
+            f"{directory}, and `labctl plot` analyses them again (LABCTL_DEBUG=1 shows where it failed)"
+        ) from error
     summary = {
         "experiment": data.experiment,
         "estimates": estimate_rows(analysis, truth),
@@ -65,6 +74,14 @@ def analyse_run(directory: Path, *, reason: str = "") -> Outcome:
     }
     (directory / "estimates.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     return Outcome(directory, data.status, reason, analysis, truth)
+
+
+def _analyse(experiment: Experiment, data: RunData) -> tuple[Analysis, dict[str, float]]:
+    """Analysis and truth; the figure is left beside the data."""
+    analysis = experiment.analyse(data)
+    truth = experiment.truth(data.twin) if data.twin else {}
+    _save_figure(experiment, data, analysis, data.directory / "figure.png")
+    return analysis, truth
 
 
 def estimate_rows(analysis: Analysis, truth: dict[str, float]) -> list[dict[str, Any]]:
