@@ -19,7 +19,6 @@ from labctl.clock import Clock, WallClock
 from labctl.instruments.errors import IdentityMismatch, InstrumentDisconnected, InstrumentError, NotReady
 from labctl.instruments.link import Link
 
-
 SAFE_RETRY_S = 0.05
 """Wall time between two attempts to make an instrument safe."""
 
