@@ -37,8 +37,8 @@ def test_an_unknown_name_gets_the_nearest_one():
         find_config("benches", "sim_dog")
     with pytest.raises(NotFound, match=r"no module 'drivers.lasers.nothing'"):
         load_object("drivers.lasers.nothing:X")
-    with pytest.raises(NotFound, match=r"has no 'Axes'.*did you mean 'Axis'"):
-        load_object("labctl.sweeps:Axes")
+    with pytest.raises(NotFound, match=r"has no 'Lineal'.*did you mean 'Linear'"):
+        load_object("labctl.sweeps:Lineal")
 
 
 def test_nearest_lists_what_there_is():

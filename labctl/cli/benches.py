@@ -34,7 +34,8 @@ def serve_twin(name: str, *, seed: int, speed: float | None, as_json: bool) -> N
     from labctl.bench.twin_client import TwinError, start_twin
     from labctl.loading import find_config
 
-    with start_twin(find_config("twins", name), seed=seed, speed=speed) as process:
+    file = find_config("twins", name)
+    with start_twin(file, seed=seed, speed=speed) as process, suppress(KeyboardInterrupt):
         devices = {device: entry["address"] for device, entry in process.client.hello()["devices"].items()}
         if as_json:
             print_json({"twin": name, "control": process.control_address, "devices": devices})
@@ -45,7 +46,6 @@ def serve_twin(name: str, *, seed: int, speed: float | None, as_json: bool) -> N
             )
             print_text("Ctrl-C ends it.")
         sys.stdout.flush()
-        with suppress(KeyboardInterrupt):
-            while process.running():
-                with suppress(TwinError):
-                    process.wait(3600.0)
+        while process.running():
+            with suppress(TwinError):
+                process.wait(3600.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from labctl.runs.progress import Tracker, time_text
+from labctl.runs.progress import Silent, Tracker, time_text
 
 _USUAL = ("", "idle", "running")
 _ENDING = ("stopping", "aborting", "finishing", "done", "aborted", "failed")
@@ -67,6 +68,14 @@ class TerminalProgress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class SaidOnly(Silent):
+    """No bar, but the lines for the user on standard error: that a run waits, for instance, and for what."""
+
+    def say(self, text: str) -> None:
+        sys.stderr.write(f"labctl: {text}\n")
+        sys.stderr.flush()
 
 
 class _Story(ProgressColumn):

@@ -105,12 +105,10 @@ def check_writable(root: Path) -> None:
 
 
 def terminal_progress(*, quiet: bool) -> Any:
-    """A progress bar, or none where a program reads the output."""
-    if quiet:
-        return None
-    from labctl.cli.progress import TerminalProgress
+    """A progress bar, or only what has to be said where a program reads the output."""
+    from labctl.cli.progress import SaidOnly, TerminalProgress
 
-    return TerminalProgress()
+    return SaidOnly() if quiet else TerminalProgress()
 
 
 def report(outcome: Outcome, *, as_json: bool) -> None:

@@ -241,12 +241,12 @@ class Supervisor:
 
     def _enter(self, hold: _Hold) -> None:
         """Take the state of a hold, and the light away unless a pause is to leave it on."""
-        self.machine.to(hold.state, hold.reason)
         lit = self._keep_light and hold.state is State.PAUSED and not self._guardian_lost
+        if not lit and not self.light.dark:
+            self._darken(hold.reason)
+        self.machine.to(hold.state, hold.reason)  # now that it is true
         if lit and self.light.dark:
             self.light.restore()
-        elif not lit and not self.light.dark:
-            self._darken(hold.reason)
 
     def _darken(self, reason: str) -> None:
         failures = self.light.darken(everything=self._guardian_lost)

@@ -159,7 +159,8 @@ class RunData:
                 raise StoreError(f"{self.path}: no acquisition {number}; the run has {count}")
             numbers += self._blocks_of.get(number, [])
         blocks = self.contents.blocks
-        numbers.sort(key=blocks.begin_ps.__getitem__)  # a run with added live time has interleaved ones
+        if len(acquisitions) > 1:  # those of a run with added live time are interleaved
+            numbers.sort(key=blocks.begin_ps.__getitem__)
         return read_blocks(self.tag_source, blocks, self._first_tags, numbers)
 
     @cached_property

@@ -123,7 +123,7 @@ def test_the_truth_is_kept_apart(run: RunData) -> None:
 
 def _tells_truth(name: str, item: Any) -> bool:
     is_text = isinstance(item, h5py.Dataset) and h5py.check_string_dtype(item.dtype) is not None
-    return is_text and any("tau_x_s" in text for text in np.atleast_1d(item.asstr()[()]))
+    return is_text and any('tau_x_s":' in text for text in np.atleast_1d(item.asstr()[()]))
 
 
 def test_bytes_flowed_both_ways_on_every_wire(run: RunData) -> None:
