@@ -259,7 +259,8 @@ class Supervisor:
     def _relight(self) -> None:
         self.heart.beat(Kind.CODE.default_s)
         self._keep_light = False
-        self.machine.to(State.RUNNING, "the light comes back")
+        if self.machine.state not in LIT:  # another hold may have ended in the meantime
+            self.machine.to(State.RUNNING, "the light comes back")
         if self.light.dark:
             self.light.restore()
 

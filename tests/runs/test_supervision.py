@@ -5,6 +5,7 @@ import math
 import pytest
 
 from labctl.runs import supervision
+from labctl.runs.detector_guard import DetectorGuard
 from labctl.runs.interrupts import AFTER_POINT, NOW, Requests
 from labctl.runs.remote import Command
 from labctl.runs.states import State
@@ -192,3 +193,22 @@ def test_stop_after_the_point_while_suspended_ends_at_once(tmp_path, monkeypatch
     with pytest.raises(RunStopped, match="Ctrl-C"):
         scene.take()
     assert scene.supervisor.machine.state is State.ABORTING
+
+
+def test_a_hold_within_the_pause_of_the_detector_guard_may_end_in_a_stop(tmp_path, monkeypatch):
+    scene = Scene(tmp_path, monkeypatch, guard=DetectorGuard([1], 1e3, 1e2))
+    tagger, heart = scene.bench.tagger, scene.bench.heart
+    tagger.script = {
+        1: lambda: (setattr(tagger, "tags_per_block", 1000), heart.notices.append("a beat was missed")),
+        2: lambda: setattr(tagger, "tags_per_block", 1),
+    }
+    settle = scene.supervisor._settle
+
+    def settle_and_be_stopped():
+        scene.requests.ask_stop(AFTER_POINT, "Ctrl-C")
+        return settle()
+
+    monkeypatch.setattr(scene.supervisor, "_settle", settle_and_be_stopped)
+    with pytest.raises(RunStopped, match="Ctrl-C"):
+        scene.take()
+    assert not scene.source.on
