@@ -199,7 +199,7 @@ def test_a_hold_within_the_pause_of_the_detector_guard_may_end_in_a_stop(tmp_pat
     scene = Scene(tmp_path, monkeypatch, guard=DetectorGuard([1], 1e3, 1e2))
     tagger, heart = scene.bench.tagger, scene.bench.heart
     tagger.script = {
-        1: lambda: (setattr(tagger, "tags_per_block", 1000), heart.notices.append("a beat was missed")),
+        1: lambda: setattr(tagger, "tags_per_block", 1000),
         2: lambda: setattr(tagger, "tags_per_block", 1),
     }
     settle = scene.supervisor._settle
@@ -208,6 +208,10 @@ def test_a_hold_within_the_pause_of_the_detector_guard_may_end_in_a_stop(tmp_pat
         scene.requests.ask_stop(AFTER_POINT, "Ctrl-C")
         return settle()
 
+    def told(event, reason):
+        heart.notices.append("a beat was missed")
+
+    monkeypatch.setattr(scene.supervisor, "_tell", told)  # as soon as the guard has tripped
     monkeypatch.setattr(scene.supervisor, "_settle", settle_and_be_stopped)
     with pytest.raises(RunStopped, match="Ctrl-C"):
         scene.take()
