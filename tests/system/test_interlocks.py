@@ -133,8 +133,8 @@ def test_the_detector_guard_spoils_a_point_which_is_taken_again(lab: Path) -> No
     order = ("running", "suspended", "switch", "detector_guard", "point_spoilt")
     found = list(kinds(data, *order))
     trip = found.index("suspended")
-    assert found[trip : trip + 4] == ["suspended", "switch", "switch", "detector_guard"]
-    assert sorted(found[trip + 4 : trip + 8]) == ["point_spoilt", "running", "switch", "switch"]
+    assert found[trip - 2 : trip + 2] == ["switch", "switch", "suspended", "detector_guard"]
+    assert sorted(found[trip + 2 : trip + 6]) == ["point_spoilt", "running", "switch", "switch"]
     off = [event["read_back"] for event in data.events if event["kind"] == "switch"]
     assert off == [True, True, False, False, True, True, False, False]
     rows = data.rows("points")
