@@ -39,6 +39,7 @@ SILENCE_S = 5.0
 """A guardian that has not looked for this long is not there."""
 _LOOK_S = 0.05
 _SLEEP_S = 1.0
+_STEP_S = 0.5
 
 
 class Kind(Enum):
@@ -90,6 +91,8 @@ class Heart:
         self._what = ""
         self._alive = True
         self._looked_s = 0.0
+        self._tick_s = -1.0
+        self._silence_s = 0.0
 
     def beat(self, limit_s: float = Kind.SLICE.default_s, what: str = "") -> None:
         """Say "I live; my next beat comes within `limit_s` of wall time". what: is doing this until then."""
@@ -127,9 +130,21 @@ class Heart:
         """Whether the guardian runs and looks; cheap, since it really looks only every 50 ms."""
         now_s = time.monotonic()
         if self._guardian is not None and now_s - self._looked_s >= _LOOK_S:
+            self._alive = self._guardian.running() and self._silent_s(now_s) < SILENCE_S
             self._looked_s = now_s
-            self._alive = self._guardian.running() and now_s - self._guardian.page.read_tick()[0] < SILENCE_S
         return self._alive
+
+    def _silent_s(self, now_s: float) -> float:
+        """For how long the guardian has not looked, in wall time that this process has itself seen pass.
+
+        When the whole machine stands still, the first of the two that runs again must not blame the other:
+        of a step between two looks at most `_STEP_S` counts.
+        """
+        tick_s, _ = self._page.read_tick() if self._page is not None else (0.0, False)
+        kept = tick_s != self._tick_s
+        self._tick_s = tick_s
+        self._silence_s = 0.0 if kept else self._silence_s + min(now_s - self._looked_s, _STEP_S)
+        return self._silence_s
 
     def notice(self) -> str:
         """What the guardian did short of ending this process, told once; mostly empty."""
