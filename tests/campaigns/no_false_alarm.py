@@ -34,7 +34,9 @@ from labctl.bench.page import Page
 from labctl.bench.record import FILE_NAME
 from labctl.loading import find_config
 from labctl.runs import Analysis, Experiment, Run
+from labctl.runs.progress import WAITING
 from labctl.runs.session import take_run
+from labctl.store import open_run
 from labctl.sweeps import Axis, Linear
 from labctl.timetags import Correlation, Counts
 from tests.campaigns.slow_cryostat import cryostat
@@ -118,9 +120,12 @@ def keep_printing(figures: dict[str, float | str]) -> None:
 
 
 def be_the_engine(bench: str, root: Path, seed: int) -> None:
-    """One run in this process, until it is told to stop."""
+    """One run in this process, until it is told to stop; a run that ever waited in the dark is a failure."""
     threading.Thread(target=keep_printing, args=(measure_beats(),), daemon=True).start()
-    take_run(Soak(), bench, root=root, twin=TwinOptions(seed=seed))
+    taken = take_run(Soak(), bench, root=root, twin=TwinOptions(seed=seed))
+    states = [event["state"] for event in open_run(taken.directory).events if event["kind"] == "state"]
+    if waits := [state for state in states if state in WAITING]:
+        sys.exit(f"the run was {', '.join(waits)}: {taken.directory}")
 
 
 @dataclass
