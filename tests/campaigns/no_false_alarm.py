@@ -23,8 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, ClassVar
@@ -40,6 +39,7 @@ from labctl.store import open_run
 from labctl.sweeps import Axis, Linear
 from labctl.timetags import Correlation, Counts
 from tests.campaigns.slow_cryostat import cryostat
+from tests.load import busy_cores
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN_S = 180.0
@@ -168,19 +168,6 @@ class Tally:
             f"{self.stops} stops of {STOP_S * 1e3:.0f} ms{steps}, closest call {call}, "
             f"{len(self.alarms())} alarms\n"
         )
-
-
-@contextmanager
-def busy_cores() -> Iterator[None]:
-    """One process per core that computes all the time."""
-    command = [sys.executable, "-c", "while True: pass"]
-    workers = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
-    try:
-        yield
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
 
 
 def guardian_of(engine: int) -> int | None:

@@ -10,17 +10,15 @@ Times are of the wall, to the first look through the control port (every 4 ms) t
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import cycle, product
 from pathlib import Path
 
 from tests.kill.distributions import deaths, distribution, hangs, histogram, quantile
 from tests.kill.matrix import failures, present_commit, results_file, run_all
 from tests.kill.trial import DEATHS, HANGS, LIT, Trial
+from tests.load import busy_cores
 
 DEATH_P99_S = 0.5
 DEATH_WORST_S = 2.0
@@ -33,19 +31,6 @@ def series(count: int) -> list[Trial]:
     dying, hanging = cycle(product(LIT, DEATHS)), cycle(product(LIT, HANGS))
     cells = [next(hanging if n % (DEATHS_PER_HANG + 1) == DEATHS_PER_HANG else dying) for n in range(count)]
     return [Trial(kind, phase, repeat) for repeat, (phase, kind) in enumerate(cells)]
-
-
-@contextmanager
-def busy_cores() -> Iterator[None]:
-    """One process per core that computes all the time."""
-    command = [sys.executable, "-c", "while True: pass"]
-    spinners = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
-    try:
-        yield
-    finally:
-        for spinner in spinners:
-            spinner.kill()
-            spinner.wait()
 
 
 def verdict(dying: Sequence[float], hanging: Sequence[float]) -> list[str]:
